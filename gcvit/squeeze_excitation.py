@@ -1,0 +1,293 @@
+# %% [markdown]
+r"""
+# Squeeze and excitation
+
+At the end of this chapter you have `SqueezeAndExcitation`, a layer that looks
+at a whole feature map and decides how much each of its channels counts. It is
+the smallest part of GCViT, and it sits inside every convolutional one.
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+# Only Colab needs to install anything: the package these chapters build.
+try:
+    import gcvit.check
+except ImportError:
+    %pip install -q git+https://github.com/gcvit-book/gcvit-book
+
+from gcvit import check, plots
+
+plots.use_style()
+"""
+
+# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box SqueezeAndExcitation in the lowest row is highlighted."}} tags=["active-ipynb", "hide-input"]
+r"""
+plots.model_map("squeeze_excitation")
+"""
+
+# %% [markdown]
+r"""
+## The idea
+
+A convolution sees a few pixels at a time. Whether a channel is useful often
+depends on the whole picture: a detector of fur matters more once there is a
+cat. Squeeze and excitation gives each channel a volume knob and turns it by
+looking at everything at once.
+
+It takes three steps. **Squeeze**: average each channel over all positions.
+**Excite**: pass those averages through two small dense layers that end in a
+sigmoid, so that each channel gets a weight between 0 and 1. **Scale**:
+multiply each channel by its weight.
+"""
+
+# %% mystnb={"image": {"alt": "Diagram: a map of H by W by C is averaged to C numbers, two dense layers turn them into C weights, and the weights multiply the map."}} tags=["active-ipynb", "hide-input"]
+r"""
+axes = plots.canvas(12, 3.2)
+steps = ["map\nH×W×C", "mean\nC", "Dense, GELU\nC/4", "Dense, sigmoid\nC"]
+for i, (step, width) in enumerate(zip(steps, (1.5, 1.5, 2, 2.2))):
+    x = (0, 2.3, 4.6, 7.4)[i]
+    plots.box(axes, x, 0.3, width, 1.2, step)
+    if i:
+        plots.arrow(axes, (x - 0.7, 0.9), (x, 0.9))
+plots.box(axes, 10.4, 0.3, 1.5, 1.2, "×", plots.HERE)
+plots.arrow(axes, (9.6, 0.9), (10.4, 0.9))
+axes.plot([0.75, 0.75, 11.15], [1.5, 2.4, 2.4], color=plots.INK)
+plots.arrow(axes, (11.15, 2.4), (11.15, 1.5))
+axes.text(6, 2.55, "the map itself", ha="center")
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+In symbols, for a map $x$ with $C$ channels:
+
+$$y = x \cdot \sigma\!\left(W_2\,\mathrm{GELU}(W_1\,\bar{x})\right),
+\qquad \bar{x} = \frac{1}{HW}\sum_{i,j} x_{ij}$$
+
+$W_1$ has $C/4$ rows, so the weights of one channel depend on the others
+through a bottleneck. Neither dense layer has a bias.
+
+The layer is from [Hu et al.](https://arxiv.org/abs/1709.01507), who use ReLU
+where GCViT uses GELU. The paper's section "Downsampler" puts it into its fused
+MBConv block; the official class is `SE` in
+[NVlabs/GCVit](https://github.com/NVlabs/GCVit).
+
+## The code
+"""
+
+# %%
+import keras
+from keras import layers, ops
+
+
+# %% [markdown]
+r"""
+The two dense layers live in a list called `fc`. That name, and the order in
+the list, is where checkpoints look for their weights.
+
+Every layer of this book creates its variables in `build()`, where it first
+learns how many channels come in. It hands its own `dtype_policy` to the layers
+inside, so that a model built for `mixed_bfloat16` stays so after it is saved
+and loaded elsewhere.
+"""
+
+
+# %%
+@keras.saving.register_keras_serializable(package="gcvit")
+class SqueezeAndExcitation(layers.Layer):
+    """Multiply each channel by a weight computed from the whole map.
+
+    Shapes: `(B, H, W, C)` in and out, any height and width.
+
+    Args:
+        output_dim: number of channel weights, an int; `None` takes as many as
+            the input has channels. Other numbers work only for one channel.
+        expansion: width of the bottleneck as a fraction of the channels, above
+            0; `C * expansion`, rounded down, must be at least 1.
+
+    Raises:
+        ValueError: when built, if the bottleneck has no unit, or if
+            `output_dim` weights cannot multiply the channels.
+
+    Source: Hu et al., arXiv 1709.01507, with GELU; `SE` in NVlabs/GCVit.
+    """
+
+    def __init__(self, output_dim=None, expansion=0.25, **kwargs):
+        super().__init__(**kwargs)
+        self.output_dim = output_dim
+        self.expansion = expansion
+
+    def build(self, input_shape):
+        dim = input_shape[-1]
+        output_dim = self.output_dim or dim
+        hidden_dim = int(dim * self.expansion)
+        if hidden_dim < 1:
+            raise ValueError(
+                f"expansion={self.expansion} leaves no unit in the bottleneck "
+                f"for {dim} channels; use at least {1 / dim:.3g}."
+            )
+        if dim not in (1, output_dim):
+            raise ValueError(
+                f"output_dim={output_dim} weights cannot multiply {dim} "
+                f"channels; use {dim} or None."
+            )
+        options = {"use_bias": False, "dtype": self.dtype_policy}
+        self.fc = [
+            layers.Dense(hidden_dim, activation="gelu", **options),
+            layers.Dense(output_dim, activation="sigmoid", **options),
+        ]
+        self.fc[0].build((None, dim))
+        self.fc[1].build((None, hidden_dim))
+
+    def call(self, inputs):
+        x = ops.mean(inputs, axis=(1, 2), keepdims=True)  # (B, 1, 1, C)
+        for layer in self.fc:
+            x = layer(x)
+        return x * inputs  # (B, H, W, C)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.output_dim or input_shape[-1])
+
+    def get_config(self):
+        config = {"output_dim": self.output_dim, "expansion": self.expansion}
+        return {**super().get_config(), **config}
+
+
+# %% [markdown]
+r"""
+Keras's `"gelu"` is the exact one, with the error function, as in PyTorch. The
+usual approximation by tanh would move the model's answers by a thousandth of
+their spread.
+
+## The proof
+
+First the shapes, on a photograph: Chelsea the cat, who ships with
+scikit-image. A photograph has three channels, and a quarter of three is less
+than one, so this call needs a wider bottleneck.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+from skimage.data import chelsea
+
+photo = chelsea()[None] / 255  # (1, 300, 451, 3)
+layer = SqueezeAndExcitation(expansion=1.0)
+print(photo.shape, "->", tuple(layer(photo).shape))
+print([tuple(weight.shape) for weight in layer.weights])
+"""
+
+# %% [markdown]
+r"""
+Then the numbers. The package carries what each component of the official
+implementation receives and returns, computed in float64 for a small model with
+random weights. `check.parity` loads those weights into your layer, runs it, and
+returns the largest difference, divided by the standard deviation of the
+official output. Float32 rounding stays below $5 \cdot 10^{-6}$, that is, zero
+to five decimals.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+layer = SqueezeAndExcitation()
+difference = check.parity(layer, "squeeze_excitation")
+print(f"max |Δ| / std = {difference:.5f}")
+assert difference < check.TOLERANCE
+print("parameters:", layer.count_params(), "= 8·2 + 2·8")
+"""
+
+# %% [markdown]
+r"""
+What did the layer decide? These are the weights it gives to the eight channels
+of that small model. Random weights have no strong opinion; a trained model's
+spread further.
+"""
+
+# %% mystnb={"image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
+r"""
+inputs, expected = check.official("squeeze_excitation")
+weights = ops.convert_to_numpy(layer(inputs[0])).sum((0, 1, 2))
+weights /= inputs[0].sum((0, 1, 2))
+_, axes = plots.plt.subplots(figsize=(6, 2), layout="constrained")
+axes.bar(range(8), weights, color=plots.BLUE)
+axes.set(xlabel="channel", ylabel="weight", ylim=(0, 1), xticks=range(8))
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+## What can go wrong
+
+The layer is small, yet a slip is easy to miss: the shapes stay right. Here the
+squeeze takes the maximum instead of the mean.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+class MaximumSqueeze(SqueezeAndExcitation):
+    def call(self, inputs):
+        x = ops.max(inputs, axis=(1, 2), keepdims=True)
+        for layer in self.fc:
+            x = layer(x)
+        return x * inputs
+
+
+difference = check.parity(MaximumSqueeze(), "squeeze_excitation")
+print(f"max |Δ| / std = {difference:.2f}")
+assert difference > check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+The shape check says nothing; the parity check does. That is why each chapter
+of this book has one.
+
+The other slip is loud. With fewer than four channels, the default bottleneck
+is empty, and the layer says so when it is built.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+try:
+    SqueezeAndExcitation()(photo)
+except ValueError as error:
+    print(error)
+"""
+
+# %% [markdown]
+r"""
+## Summary
+
+- Squeeze and excitation multiplies each channel by a weight between 0 and 1.
+- The weights come from the channel means, through a bottleneck of a quarter of the channels.
+- The shape never changes, so only a comparison of numbers can prove the layer right.
+
+## Exercises
+
+1. How many parameters does the layer have for 64 channels? And for $C$?
+2. Why can the sigmoid not be replaced by a softmax without changing what the layer can say?
+3. Two images are in a batch. Can the weights of one depend on the other?
+4. Show in code that a map with the same value everywhere keeps that form: each channel stays constant.
+
+<details><summary>Answers to 1, 2 and 3</summary>
+
+1. $64 \cdot 16 + 16 \cdot 64 = 2048$; in general $2 \cdot C \cdot \lfloor C/4 \rfloor$.
+2. A softmax makes the weights compete: they sum to 1. With sigmoids, all channels can be loud at once, or none.
+3. No. The mean runs over height and width only, and the dense layers see one image's means at a time.
+
+</details>
+
+The solution to 4 is folded below.
+"""
+
+# %% tags=["active-ipynb", "hide-cell"]
+r"""
+constant = ops.ones((1, 5, 5, 8)) * ops.arange(8, dtype="float32")
+scaled = ops.convert_to_numpy(layer(constant))
+print("constant in each channel:", (scaled == scaled[:, :1, :1]).all())
+"""
+
+# %% [markdown]
+r"""
+Next: [Reduce size](reduce_size.ipynb) puts this layer into a convolutional
+branch and halves the map.
+"""
