@@ -1,0 +1,276 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+r"""
+# Patch embedding
+
+At the end of this chapter you have `PatchEmbed`, the model's front door. An
+image goes in; a map of tokens comes out, a quarter as high and a quarter as
+wide.
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+# Only Colab needs to install anything: the package these chapters build.
+try:
+    import gcvit.check
+except ImportError:
+    %pip install -q git+https://github.com/gcvit-book/gcvit-book
+
+from gcvit import check, plots
+
+plots.use_style()
+"""
+
+# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box PatchEmbed in the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
+r"""
+plots.model_map("patch_embed")
+"""
+
+# %% [markdown]
+r"""
+## The idea
+
+A transformer works on tokens: vectors that each stand for a piece of the
+image. ViT cuts the image into squares that do not overlap and projects each
+one. An edge that falls between two squares is seen by neither as a whole.
+
+GCViT's pieces overlap. A 3×3 convolution with stride 2 projects the pixels
+into `embed_dim` channels, and a `ReduceSize` that keeps the channels halves
+the map once more. Each token is then computed from a neighbourhood larger than
+its own 4×4 pixels.
+"""
+
+# %% mystnb={"image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in ViT. Below it, eight windows of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
+r"""
+axes = plots.canvas(20, 5.4)
+for pixel in range(16):
+    plots.box(axes, 3.5 + pixel, 2.2, 1, 0.9, str(pixel))
+axes.text(3.2, 4.4, "ViT, patch 4", ha="right", va="center")
+axes.text(3.2, 0.9, "3×3, stride 2", ha="right", va="center")
+for patch in range(4):
+    line = [3.6 + 4 * patch, 7.4 + 4 * patch]
+    axes.plot(line, [4.4, 4.4], color=plots.BLUE, lw=4)
+for window in range(8):
+    line = [2.6 + 2 * window, 5.4 + 2 * window]
+    y = 1.2 - 0.5 * (window % 2)
+    axes.plot(line, [y, y], color=plots.RED, lw=4)
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+With $x$ an image of $H \times W$ pixels:
+
+$$y = \mathrm{ReduceSize}\!\left(W_{3\times3} *_{\,\text{stride }2} x + b\right)
+\in \mathbb{R}^{\lceil H/4\rceil \times \lceil W/4\rceil \times C}$$
+
+The paper calls this part the stem, and the published Keras example and the
+official code call it `PatchEmbed`. There is no position embedding: positions
+enter later, as a bias in each attention.
+
+## The code
+"""
+
+# %%
+import keras
+from keras import layers, ops
+
+from gcvit.reduce_size import ReduceSize, halve
+
+
+# %%
+@keras.saving.register_keras_serializable(package="gcvit")
+class PatchEmbed(layers.Layer):
+    """Turn an image into a map of tokens, a quarter as high and as wide.
+
+    Shapes: `(B, H, W, channels)` in, `(B, ⌈H/4⌉, ⌈W/4⌉, embed_dim)` out; the
+    images are normalised, as for every checkpoint of GCViT.
+
+    Args:
+        embed_dim: channels of a token, an int of at least 4.
+
+    Raises:
+        ValueError: when built with `embed_dim` below 4.
+
+    Source: paper, the stem; `PatchEmbed` in NVlabs/GCVit.
+    """
+
+    def __init__(self, embed_dim, **kwargs):
+        super().__init__(**kwargs)
+        self.embed_dim = embed_dim
+
+    def build(self, input_shape):
+        dtype = self.dtype_policy
+        self.proj = layers.Conv2D(
+            self.embed_dim,
+            3,
+            strides=2,
+            data_format="channels_last",
+            dtype=dtype,
+        )
+        self.conv_down = ReduceSize(keepdims=True, dtype=dtype)
+        self.proj.build((None, None, None, input_shape[-1]))
+        self.conv_down.build((None, None, None, self.embed_dim))
+
+    def call(self, inputs):
+        x = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = self.proj(x)  # (B, ⌈H/2⌉, ⌈W/2⌉, embed_dim)
+        return self.conv_down(x)  # (B, ⌈H/4⌉, ⌈W/4⌉, embed_dim)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        height, width = halve(halve(height)), halve(halve(width))
+        return (batch, height, width, self.embed_dim)
+
+    def get_config(self):
+        return {**super().get_config(), "embed_dim": self.embed_dim}
+
+
+# %% [markdown]
+r"""
+## The proof
+
+Shapes on a photograph. Chelsea is 300 by 451 pixels; a size that four does not
+divide rounds up.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+import numpy as np
+from skimage.data import chelsea
+
+photo = chelsea()[None] / 255
+layer = PatchEmbed(embed_dim=64)
+print(photo.shape, "->", tuple(layer(photo).shape))
+print(layer.count_params(), "parameters")
+assert layer.count_params() == 45_632
+"""
+
+# %% [markdown]
+r"""
+45,632 is what the stem of the official XXTiny has. Now the numbers.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+difference = check.parity(PatchEmbed(embed_dim=8), "patch_embed")
+print(f"max |Δ| / std = {difference:.5f}")
+assert difference < check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+How far does one token see? Change one pixel at a time along a row and look
+which tokens notice. Squeeze and excitation averages over the whole map, so
+every token notices a little. Take it out of the way, by fixing its weights at
+one half, and the convolutions' own reach remains.
+"""
+
+# %% mystnb={"image": {"alt": "Bar chart over 64 pixel positions of how strongly the middle token reacts: eleven neighbouring pixels make bars, the others none."}} tags=["active-ipynb"]
+r"""
+layer = PatchEmbed(embed_dim=8)
+layer.build((None, 64, 64, 3))
+for dense in layer.conv_down.conv[1].fc:
+    dense.set_weights([0 * dense.kernel])  # sigmoid(0) is one half
+images = np.zeros((64, 64, 64, 3), "float32")
+images[np.arange(64), 30, np.arange(64)] = 1  # image i: pixel (30, i)
+tokens = ops.convert_to_numpy(layer(images))[:, 7, 8]
+blank = ops.convert_to_numpy(layer(0 * images[:1]))[0, 7, 8]
+reach = np.abs(tokens - blank).max(-1)
+print("pixels that reach the token:", np.flatnonzero(reach).tolist())
+_, axes = plots.plt.subplots(figsize=(7, 2), layout="constrained")
+axes.bar(range(64), reach, color=plots.BLUE)
+axes.set(xlabel="pixel", ylabel="change of token 8", yticks=[])
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+A patch of ViT would see four pixels and nothing else.
+
+## What can go wrong
+
+A natural shortcut is the non-overlapping projection of ViT: one convolution of
+size 4 and stride 4. The shape is the same.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+projection = layers.Conv2D(64, 4, strides=4)
+image = photo[:, :224, :224]
+print(tuple(projection(image).shape), projection.count_params())
+print(tuple(PatchEmbed(64)(image).shape))
+"""
+
+# %% [markdown]
+r"""
+The check that catches it is the parameter count, and the weights, which do not
+load: `ReduceSize` is missing.
+
+Another slip is to normalise twice, or not at all. The stem ends in a layer
+normalisation, so an image in 0 … 255 still gives tokens of the usual size. The
+next cell feeds the official stem the same image 64 times too bright.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+layer = PatchEmbed(embed_dim=8)
+check.parity(layer, "patch_embed")
+(image,), expected = check.official("patch_embed")
+bright = layer(64 * image + 128)
+print(f"spread: {expected.std():.1f} and {ops.std(bright):.1f}")
+print(f"max |Δ| / std = {check.difference(bright, expected):.1f}")
+"""
+
+# %% [markdown]
+r"""
+Nothing looks broken, and everything is. When a pretrained model answers
+nonsense, check the preprocessing first.
+
+## Summary
+
+- Two overlapping convolutions with stride 2 turn an image into tokens.
+- The output is a map, not a sequence: height and width stay until the head.
+- There is no position embedding here.
+
+## Exercises
+
+1. What shape does `PatchEmbed(96)` give for a batch of 2 images of 512×384 pixels in three channels?
+2. Which of the layer's convolutions has a bias, and where does the code say so?
+3. How many tokens would an image of 224×224 pixels give if the stem halved only once, and what would that do to the cost of attention within windows of 7×7?
+4. Check your answer to 1 in code without computing anything.
+
+<details><summary>Answers to 1, 2 and 3</summary>
+
+1. (2, 128, 96, 96).
+2. Only `proj`: it alone is made without `use_bias=False`. `fused_mbconv` and `ReduceSize` switch it off.
+3. 112 · 112 = 12,544 instead of 3,136. The cost of windowed attention grows with the number of windows, so it would be four times as large.
+
+</details>
+
+The solution to 4 is folded below.
+"""
+
+# %% tags=["active-ipynb", "hide-cell"]
+r"""
+print(PatchEmbed(96).compute_output_shape((2, 512, 384, 3)))
+"""
+
+# %% [markdown]
+r"""
+Next: [Feature extraction](feature_extraction.ipynb) makes the one thing that
+only GCViT has, the global query.
+"""

@@ -1,0 +1,366 @@
+# %% [markdown]
+r"""
+# Reduce size
+
+At the end of this chapter you have `ReduceSize`, the layer that halves a
+feature map and doubles its channels, and `fused_mbconv`, the convolutional
+branch that it shares with two other parts of GCViT.
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+# Only Colab needs to install anything: the package these chapters build.
+try:
+    import gcvit.check
+except ImportError:
+    %pip install -q git+https://github.com/gcvit-book/gcvit-book
+
+from gcvit import check, plots
+
+plots.use_style()
+"""
+
+# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes ReduceSize and fused MBConv are highlighted."}} tags=["active-ipynb", "hide-input"]
+r"""
+plots.model_map("reduce_size")
+"""
+
+# %% [markdown]
+r"""
+## The idea
+
+Between two levels the map has to shrink. Swin Transformer cuts it into squares
+of 2×2 pixels and mixes each square with a dense layer. GCViT uses convolutions
+instead, so that neighbouring squares overlap and share what they see. That
+gives the model a taste for local structure, which attention lacks.
+
+The layer first refines the map with a residual branch, the **fused MBConv**: a
+3×3 convolution per channel, squeeze and excitation, and a 1×1 convolution that
+mixes channels. Then one 3×3 convolution with stride 2 does the shrinking. A
+normalisation opens the layer and another closes it.
+"""
+
+# %% mystnb={"image": {"alt": "Diagram of ReduceSize: norm1, then the fused MBConv branch added to its input, then a 3 by 3 convolution with stride 2, then norm2."}} tags=["active-ipynb", "hide-input"]
+r"""
+axes = plots.canvas(15, 3)
+parts = ["norm1", "depthwise\n3×3, GELU", "squeeze and\nexcitation", "conv\n1×1", "+", "conv 3×3\nstride 2", "norm2"]
+widths = [1.5, 1.9, 2.1, 1.3, 0.7, 1.7, 1.5]
+x = 0.2
+for i, (part, width) in enumerate(zip(parts, widths)):
+    color = plots.HERE if 0 < i < 4 else plots.PAPER
+    plots.box(axes, x, 0.4, width, 1.2, part, color)
+    if i < len(parts) - 1:
+        plots.arrow(axes, (x + width, 1), (x + width + 0.65, 1))
+    x += width + 0.65
+axes.plot([2.0, 2.0, 10.25], [1.0, 2.3, 2.3], color=plots.INK)
+plots.arrow(axes, (10.25, 2.3), (10.25, 1.6))
+axes.text(6, 2.45, "the map itself", ha="center")
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+With $\mathrm{LN}$ for layer normalisation and $*$ for convolution:
+
+$$z = \mathrm{LN}_1(x), \qquad
+y = \mathrm{LN}_2\!\left(W_{3\times3} *_{\,\text{stride }2}
+\left(z + \mathrm{MBConv}(z)\right)\right)$$
+
+The shortcut starts after the first normalisation, not before it.
+
+The paper describes this in its section "Downsampler", where the fused MBConv
+is written as four steps; the official class is `ReduceSize` in
+[NVlabs/GCVit](https://github.com/NVlabs/GCVit). The block goes back to
+[EfficientNetV2](https://arxiv.org/abs/2104.00298), with a depthwise
+convolution in place of the expanding one.
+
+## The code
+"""
+
+# %%
+import keras
+from keras import layers, ops
+
+from gcvit.squeeze_excitation import SqueezeAndExcitation
+
+
+# %% [markdown]
+r"""
+The branch is a function that returns a list of layers. A list, because that is
+what published checkpoints expect: they store its layers under
+`conv/depthwise_conv2d`, `conv/squeeze_and_excitation` and `conv/conv2d`, and a
+`Sequential` would add a step to those names.
+"""
+
+
+# %%
+def fused_mbconv(dim, dtype=None):
+    """Build the layers of the fused MBConv branch, in the order of their use.
+
+    Shapes: `(B, H, W, dim)` in and out, any height and width. The caller adds
+    the result to the branch's input.
+
+    Args:
+        dim: channels, an int of at least 4; squeezing takes a quarter of them.
+        dtype: dtype policy of the layers; `None` takes Keras's current one.
+
+    Returns:
+        A list of three built layers: depthwise convolution with GELU, squeeze
+        and excitation, pointwise convolution. None has a bias.
+
+    Raises:
+        ValueError: if `dim` is below 4.
+
+    Source: paper, "Downsampler"; `ReduceSize.conv` in NVlabs/GCVit.
+    """
+    # Channels last, whatever Keras's global image data format is.
+    options = {"use_bias": False, "data_format": "channels_last"}
+    branch = [
+        layers.DepthwiseConv2D(
+            3, padding="same", activation="gelu", dtype=dtype, **options
+        ),
+        SqueezeAndExcitation(dtype=dtype),
+        layers.Conv2D(dim, 1, dtype=dtype, **options),
+    ]
+    for layer in branch:
+        layer.build((None, None, None, dim))
+    return branch
+
+
+# %% [markdown]
+r"""
+A convolution with stride 2 and one pixel of padding turns 56 positions into
+28, and 7 into 4. The next function says it once for every layer that halves.
+"""
+
+
+# %%
+def halve(size):
+    """Give the length of an axis after a stride of 2.
+
+    Args:
+        size: length of the axis, an int, or `None` where it is not known.
+
+    Returns:
+        Half of it, rounded up; `None` for `None`.
+    """
+    return None if size is None else (size + 1) // 2
+
+
+# %%
+@keras.saving.register_keras_serializable(package="gcvit")
+class ReduceSize(layers.Layer):
+    """Halve height and width with a convolution, and double the channels.
+
+    Shapes: `(B, H, W, C)` in, `(B, ⌈H/2⌉, ⌈W/2⌉, 2C)` out; with `keepdims`
+    `(B, ⌈H/2⌉, ⌈W/2⌉, C)`. `C` is at least 4.
+
+    Args:
+        keepdims: whether the number of channels stays the same, a bool.
+
+    Raises:
+        ValueError: when built with fewer than 4 channels.
+
+    Source: paper, "Downsampler"; `ReduceSize` in NVlabs/GCVit.
+    """
+
+    def __init__(self, keepdims=False, **kwargs):
+        super().__init__(**kwargs)
+        self.keepdims = keepdims
+
+    def build(self, input_shape):
+        dim = input_shape[-1]
+        output_dim = dim if self.keepdims else 2 * dim
+        dtype = self.dtype_policy
+        # PyTorch's epsilon; Keras's own is a hundred times larger.
+        self.norm1 = layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
+        self.conv = fused_mbconv(dim, dtype)
+        self.reduction = layers.Conv2D(
+            output_dim,
+            3,
+            strides=2,
+            use_bias=False,
+            data_format="channels_last",
+            dtype=dtype,
+        )
+        self.norm2 = layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
+        self.norm1.build((None, None, None, dim))
+        self.reduction.build((None, None, None, dim))
+        self.norm2.build((None, None, None, output_dim))
+
+    def call(self, inputs):
+        x = branch = self.norm1(inputs)  # (B, H, W, C)
+        for layer in self.conv:
+            branch = layer(branch)
+        x = x + branch
+        # Not padding="same", which pads an even size on one side only.
+        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        return self.norm2(self.reduction(x))  # (B, ⌈H/2⌉, ⌈W/2⌉, 2C)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, dim = input_shape
+        output_dim = dim if self.keepdims else 2 * dim
+        return (batch, halve(height), halve(width), output_dim)
+
+    def get_config(self):
+        return {**super().get_config(), "keepdims": self.keepdims}
+
+
+# %% [markdown]
+r"""
+The names `norm1`, `conv`, `reduction` and `norm2` are the official ones, and
+part of the checkpoint format: Keras stores a layer's weights under the
+attribute that holds it.
+
+## The proof
+
+Shapes first. `keepdims` keeps the channels, never the size.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+x = ops.ones((1, 56, 56, 64))
+for keepdims in (False, True):
+    layer = ReduceSize(keepdims)
+    shapes = tuple(x.shape), tuple(layer(x).shape)
+    print(f"keepdims={keepdims}:", *shapes, layer.count_params(), "parameters")
+"""
+
+# %% [markdown]
+r"""
+Where do the parameters come from? The convolution with stride 2 has most of
+them; the branch is nearly free.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+layer = ReduceSize()
+layer.build((None, 56, 56, 64))
+print("branch   ", sum(part.count_params() for part in layer.conv))
+print("reduction", layer.reduction.count_params())
+print("norms    ", layer.norm1.count_params() + layer.norm2.count_params())
+print("total    ", layer.count_params())
+"""
+
+# %% [markdown]
+r"""
+Then the numbers, against the official layer.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+difference = check.parity(ReduceSize(), "reduce_size")
+print(f"max |Δ| / std = {difference:.5f}")
+assert difference < check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+## What can go wrong
+
+The classic mistake is the padding. Keras's `padding="same"` and PyTorch's
+`padding=1` agree with stride 1. With stride 2 and an even size they do not:
+`"same"` needs one extra pixel only, and puts it at the end. Every window then
+sits one pixel further to the right, and one further down.
+"""
+
+# %% mystnb={"image": {"alt": "Two rows of eight pixels with padding. With one pixel of padding on both sides the windows are centred on pixels 0, 2, 4 and 6; with padding same they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb"]
+r"""
+axes = plots.canvas(12, 4.6)
+for y, left, name in ((2.7, 1, "padding=1"), (0.5, 0, 'padding="same"')):
+    axes.text(1.9, y + 0.35, name, ha="right", va="center")
+    for pixel in range(-left, 9 - left):
+        inside = 0 <= pixel < 8
+        color = plots.PAPER if inside else "white"
+        label = str(pixel) if inside else "0"
+        plots.box(axes, 3 + pixel, y, 1, 0.7, label, color)
+    for start in range(-left, 8 - left, 2):
+        line = [3.1 + start, 5.9 + start]
+        offset = 0.9 + 0.3 * (start // 2 % 2)
+        axes.plot(line, [y + offset] * 2, color=plots.BLUE, lw=3)
+        axes.plot(4.5 + start, y + offset, "o", color=plots.RED)
+plots.plt.show()
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+class SamePadding(ReduceSize):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.reduction.padding = "same"
+
+    def call(self, inputs):
+        x = branch = self.norm1(inputs)
+        for layer in self.conv:
+            branch = layer(branch)
+        return self.norm2(self.reduction(x + branch))
+
+
+difference = check.parity(SamePadding(), "reduce_size")
+print(f"max |Δ| / std = {difference:.2f}")
+assert difference > check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+The shape is right, the names are right, the weights load. Only the numbers
+tell.
+
+The second mistake is quieter: forgetting `epsilon`. Keras adds 0.001 to the
+variance where PyTorch adds 0.00001.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+class KerasEpsilon(ReduceSize):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.norm1.epsilon = self.norm2.epsilon = 1e-3
+
+
+difference = check.parity(KerasEpsilon(), "reduce_size")
+print(f"max |Δ| / std = {difference:.4f}")
+assert difference > check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+## Summary
+
+- `ReduceSize` refines the map with a fused MBConv, then shrinks it with a strided convolution.
+- The branch is a list of three layers without biases; its result is added to what came in.
+- With stride 2, `padding="same"` is not PyTorch's `padding=1`.
+
+## Exercises
+
+1. A map is (1, 7, 7, 512). What shape does `ReduceSize()` give?
+2. Where does the shortcut start, before or after `norm1`? What would change if it started at the other place?
+3. Which of the layer's parts would still work if the map were twice as wide?
+4. Show in code that for a map of odd size `padding="same"` and one pixel of padding agree.
+
+<details><summary>Answers to 1, 2 and 3</summary>
+
+1. (1, 4, 4, 1024): half of seven, rounded up, and twice the channels.
+2. After. If it started before, the strided convolution would see the map on its original scale, and the official weights would no longer fit.
+3. All. No part depends on height or width: convolutions slide, and squeezing takes the mean over whatever is there.
+
+</details>
+
+The solution to 4 is folded below.
+"""
+
+# %% tags=["active-ipynb", "hide-cell"]
+r"""
+x = keras.random.normal((1, 7, 7, 8), seed=0)
+ours, same = ReduceSize(), SamePadding()
+for layer in (ours, same):
+    layer(x)
+same.set_weights(ours.get_weights())
+print(f"max |Δ| = {float(ops.max(ops.abs(ours(x) - same(x)))):.5f}")
+"""
+
+# %% [markdown]
+r"""
+Next: [Patch embedding](patch_embed.ipynb) uses `ReduceSize` to turn pixels
+into tokens.
+"""
