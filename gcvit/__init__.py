@@ -1,1 +1,30 @@
-"""GCViT."""
+"""The Global Context Vision Transformer in Keras 3, exact, written as a book."""
+
+from gcvit.block import MLP, Block, DropPath, window_partition, window_reverse
+from gcvit.feature_extraction import FeatureExtraction, GlobalQueryGenerator
+from gcvit.level import Level
+from gcvit.model import VARIANTS, GCViT, check_image_size, windows_for
+from gcvit.patch_embed import PatchEmbed
+from gcvit.reduce_size import ReduceSize, fused_mbconv
+from gcvit.squeeze_excitation import SqueezeAndExcitation
+from gcvit.window_attention import WindowAttention
+
+__all__ = [
+    "Block",
+    "DropPath",
+    "FeatureExtraction",
+    "GCViT",
+    "GlobalQueryGenerator",
+    "Level",
+    "MLP",
+    "PatchEmbed",
+    "ReduceSize",
+    "SqueezeAndExcitation",
+    "VARIANTS",
+    "WindowAttention",
+    "check_image_size",
+    "fused_mbconv",
+    "window_partition",
+    "window_reverse",
+    "windows_for",
+]

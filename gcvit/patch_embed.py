@@ -55,11 +55,11 @@ its own 4×4 pixels.
 
 # %% mystnb={"image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in ViT. Below it, eight windows of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(20, 5.4)
+axes = plots.canvas(20, 5)
 for pixel in range(16):
     plots.box(axes, 3.5 + pixel, 2.2, 1, 0.9, str(pixel))
-axes.text(3.2, 4.4, "ViT, patch 4", ha="right", va="center")
-axes.text(3.2, 0.9, "3×3, stride 2", ha="right", va="center")
+axes.text(2.4, 4.4, "ViT, patch 4", ha="right", va="center")
+axes.text(2.4, 0.9, "3×3, stride 2", ha="right", va="center")
 for patch in range(4):
     line = [3.6 + 4 * patch, 7.4 + 4 * patch]
     axes.plot(line, [4.4, 4.4], color=plots.BLUE, lw=4)

@@ -1,0 +1,554 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+r"""
+# Block
+
+At the end of this chapter you have `Block`, the transformer block of GCViT,
+and what it needs: `window_partition` and `window_reverse`, which cut a map
+into windows and put it together again, `MLP`, and `DropPath`.
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+# Only Colab needs to install anything: the package these chapters build.
+try:
+    import gcvit.check
+except ImportError:
+    %pip install -q git+https://github.com/gcvit-book/gcvit-book
+
+from gcvit import check, plots
+
+plots.use_style()
+"""
+
+# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes Block (local), Block (global), more Blocks and MLP are highlighted."}} tags=["active-ipynb", "hide-input"]
+r"""
+plots.model_map("block")
+"""
+
+# %% [markdown]
+r"""
+## The idea
+
+A transformer block does two things in turn. Attention lets tokens exchange
+what they know. A small network, the MLP, then works on each token alone. Both
+are corrections: what they compute is added to what came in.
+
+The block keeps a map, `(B, H, W, C)`. [Attention](window_attention.ipynb)
+wants windows, `(B·M, N, C)`. So the block cuts the map, attends, and puts the
+windows back where they were.
+"""
+
+# %% mystnb={"image": {"alt": "Diagram of a block: norm1, cut into windows, attention, put together, drop path, plus; then norm2, MLP, drop path, plus. Two lines carry the map around each half."}} tags=["active-ipynb", "hide-input"]
+r"""
+axes = plots.canvas(17, 3.2)
+parts = ["norm1", "cut", "attention", "join", "drop\npath", "+"]
+parts += ["norm2", "MLP", "drop\npath", "+"]
+widths = [1.3, 0.9, 1.7, 0.9, 1.0, 0.6, 1.3, 1.0, 1.0, 0.6]
+x, starts = 0.6, []
+for part, width in zip(parts, widths):
+    color = plots.HERE if part in ("attention", "MLP") else plots.PAPER
+    plots.arrow(axes, (x - 0.6, 1), (x, 1))
+    plots.box(axes, x, 0.4, width, 1.2, part, color)
+    starts.append(x)
+    x += width + 0.6
+for first, last in ((0, 5), (6, 9)):
+    left, right = starts[first] - 0.4, starts[last] + 0.3
+    axes.plot([left, left, right], [1, 2.4, 2.4], color=plots.INK)
+    plots.arrow(axes, (right, 2.4), (right, 1.6))
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+With attention in windows as $\mathrm{A}$ and two vectors $\gamma$ that exist
+only in the larger variants:
+
+$$\begin{aligned}
+y &= x + \mathrm{DropPath}\!\left(\gamma_1 \cdot \mathrm{A}(\mathrm{LN}_1(x))\right)\\
+z &= y + \mathrm{DropPath}\!\left(\gamma_2 \cdot \mathrm{MLP}(\mathrm{LN}_2(y))\right)
+\end{aligned}$$
+
+$\gamma_1$ and $\gamma_2$ start at `layer_scale`, 0.00001, so that a deep model
+begins as almost the identity. The idea is from
+[CaiT](https://arxiv.org/abs/2103.17239). The official class is `GCViTBlock` in
+[NVlabs/GCVit](https://github.com/NVlabs/GCVit).
+
+## The code
+"""
+
+# %%
+import keras
+from keras import layers, ops
+
+from gcvit.window_attention import WindowAttention, size_pair
+
+
+# %% [markdown]
+r"""
+### Windows
+
+Cutting is a reshape that splits height and width into (window, position), and
+a transpose that brings the two window axes together. Putting together is the
+same, backwards.
+"""
+
+
+# %%
+def window_partition(x, window_size):
+    """Cut a map into windows that do not overlap.
+
+    Shapes: `(B, H, W, C)` in, `(B·M, h, w, C)` out. The `M` windows of an
+    image follow each other in reading order, then come the next image's.
+
+    Args:
+        x: the map, a tensor with static height, width and channels.
+        window_size: height `h` and width `w`, an int or a pair; `h` divides
+            `H`, and `w` divides `W`.
+
+    Returns:
+        The windows, a tensor.
+
+    Source: `window_partition` in NVlabs/GCVit.
+    """
+    h, w = size_pair(window_size)
+    _, height, width, dim = x.shape
+    x = ops.reshape(x, (-1, height // h, h, width // w, w, dim))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+    return ops.reshape(x, (-1, h, w, dim))
+
+
+# %%
+def window_reverse(windows, window_size, height, width):
+    """Put windows together to the map they were cut from.
+
+    Shapes: `(B·M, h, w, C)` or `(B·M, h·w, C)` in, `(B, H, W, C)` out.
+
+    Args:
+        windows: the windows, a tensor, in `window_partition`'s order.
+        window_size: height `h` and width `w` of a window, an int or a pair.
+        height: height `H` of the map, an int.
+        width: width `W` of the map, an int.
+
+    Returns:
+        The map, a tensor.
+
+    Source: `window_reverse` in NVlabs/GCVit.
+    """
+    h, w = size_pair(window_size)
+    dim = windows.shape[-1]
+    x = ops.reshape(windows, (-1, height // h, width // w, h, w, dim))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+    return ops.reshape(x, (-1, height, width, dim))
+
+
+# %% [markdown]
+r"""
+Chelsea at 224×224 pixels, in windows of 56×56:
+"""
+
+# %% mystnb={"image": {"alt": "A cat's photograph cut into four by four windows, with white gaps between them; the windows are numbered from 0 to 15 in reading order."}} tags=["active-ipynb"]
+r"""
+from skimage.data import chelsea
+from skimage.transform import resize
+
+photo = resize(chelsea()[:, 75:375], (224, 224), anti_aliasing=True)[None]
+windows = ops.convert_to_numpy(window_partition(photo, 56))
+whole = window_reverse(windows, 56, 224, 224)
+_, axes = plots.plt.subplots(4, 4, figsize=(4.5, 4.5), layout="constrained")
+for number, axis in enumerate(axes.flat):
+    axis.imshow(windows[number, ::2, ::2])
+    axis.set_title(number, fontsize=8, pad=2)
+    axis.axis("off")
+plots.plt.show()
+print("and back:", bool(ops.all(whole == photo)))
+"""
+
+# %% [markdown]
+r"""
+### Stochastic depth
+
+`DropPath` is dropout for whole branches: in training it sets a branch to zero
+for some images of a batch, and scales the others up to make good. Keras's
+`Dropout` does exactly this when its noise has one entry an image, so there is
+nothing left to write but that shape. The idea is from
+[Huang et al.](https://arxiv.org/abs/1603.09382).
+"""
+
+
+# %%
+@keras.saving.register_keras_serializable(package="gcvit")
+class DropPath(layers.Dropout):
+    """Drop whole images from a residual branch while training.
+
+    Shapes: `(B, H, W, C)` in and out.
+
+    Args:
+        rate: how likely an image's branch is set to zero, in [0, 1]; the
+            others are divided by `1 - rate`.
+        seed: an int, for the same choice in each run; `None` for any.
+
+    Raises:
+        ValueError: by Keras, for a rate outside [0, 1].
+
+    Source: Huang et al., arXiv 1603.09382; `DropPath` in timm.
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(rate, noise_shape=(None, 1, 1, 1), seed=seed, **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["noise_shape"]  # not an argument here
+        return config
+
+
+# %% tags=["active-ipynb"]
+r"""
+branch = ops.ones((8, 2, 2, 1))
+dropped = DropPath(0.5, seed=1)(branch, training=True)
+print([float(value) for value in dropped[:, 0, 0, 0]])
+"""
+
+# %% [markdown]
+r"""
+### The MLP
+
+Two dense layers with GELU between them. The first widens each token by
+`mlp_ratio`, the second brings it back.
+"""
+
+
+# %%
+@keras.saving.register_keras_serializable(package="gcvit")
+class MLP(layers.Layer):
+    """Two dense layers with an activation between them, for each token alone.
+
+    Shapes: `(…, C)` in, `(…, out_features)` out.
+
+    Args:
+        hidden_features: width between the layers, an int; `None` takes `C`.
+        out_features: width of the output, an int; `None` takes `C`.
+        activation: a Keras activation, by name or as a function.
+        dropout: dropout rate after each layer, in [0, 1].
+
+    Source: `Mlp` in NVlabs/GCVit.
+    """
+
+    def __init__(
+        self,
+        hidden_features=None,
+        out_features=None,
+        activation="gelu",
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_features = hidden_features
+        self.out_features = out_features
+        self.activation = keras.activations.get(activation)
+        self.dropout = dropout
+
+    def build(self, input_shape):
+        dim = input_shape[-1]
+        hidden_features = self.hidden_features or dim
+        dtype = self.dtype_policy
+        self.fc1 = layers.Dense(
+            hidden_features, activation=self.activation, dtype=dtype
+        )
+        self.drop1 = layers.Dropout(self.dropout, dtype=dtype)
+        self.fc2 = layers.Dense(self.out_features or dim, dtype=dtype)
+        self.drop2 = layers.Dropout(self.dropout, dtype=dtype)
+        self.fc1.build((None, dim))
+        self.fc2.build((None, hidden_features))
+
+    def call(self, inputs):
+        x = self.drop1(self.fc1(inputs))  # (…, hidden_features)
+        return self.drop2(self.fc2(x))  # (…, out_features)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.out_features or input_shape[-1])
+
+    def get_config(self):
+        config = {
+            "hidden_features": self.hidden_features,
+            "out_features": self.out_features,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+        }
+        return {**super().get_config(), **config}
+
+
+# %% [markdown]
+r"""
+### The block
+"""
+
+
+# %%
+@keras.saving.register_keras_serializable(package="gcvit")
+class Block(layers.Layer):
+    """A transformer block whose attention works in windows of the map.
+
+    Shapes: `inputs` `(B, H, W, C)`; `q_global` `(B, h, w, C)`, with
+    `global_query` only; out `(B, H, W, C)`.
+
+    Args:
+        window_size: height `h` and width `w` of a window, an int or a pair;
+            `h` divides `H`, and `w` divides `W`.
+        num_heads: number of attention heads, an int that divides `C`.
+        global_query: whether the call takes `q_global`, a bool.
+        mlp_ratio: hidden width of the MLP as a multiple of `C`, a float.
+        qkv_bias: whether queries, keys and values have a bias, a bool.
+        qk_scale: factor of the queries, a float; `None` takes
+            `(C / num_heads) ** -0.5`.
+        dropout: dropout rate of the attention's output and the MLP, in [0, 1).
+        attention_dropout: dropout rate of the attention's weights, in [0, 1).
+        path_drop: rate of stochastic depth, in [0, 1).
+        activation: activation of the MLP, a name or a function.
+        layer_scale: what the scale of each branch starts at, a float; `None`
+            leaves the scales out.
+
+    Raises:
+        ValueError: when built, if the windows do not fit the map, or if
+            `num_heads` does not divide `C`.
+
+    Source: paper, section "Global Self-Attention"; `GCViTBlock` in
+    NVlabs/GCVit.
+    """
+
+    def __init__(
+        self,
+        window_size,
+        num_heads,
+        global_query,
+        mlp_ratio=4.0,
+        qkv_bias=True,
+        qk_scale=None,
+        dropout=0.0,
+        attention_dropout=0.0,
+        path_drop=0.0,
+        activation="gelu",
+        layer_scale=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.window_size = size_pair(window_size)
+        self.num_heads = num_heads
+        self.global_query = global_query
+        self.mlp_ratio = mlp_ratio
+        self.qkv_bias = qkv_bias
+        self.qk_scale = qk_scale
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.path_drop = path_drop
+        self.activation = keras.activations.get(activation)
+        self.layer_scale = layer_scale
+
+    def build(self, inputs_shape, q_global_shape=None):
+        _, height, width, dim = inputs_shape
+        h, w = self.window_size
+        if height % h or width % w:
+            raise ValueError(
+                f"window_size={self.window_size} does not divide a map of "
+                f"{height}×{width}."
+            )
+        dtype = self.dtype_policy
+        self.norm1 = layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
+        self.attn = WindowAttention(
+            self.window_size,
+            self.num_heads,
+            self.global_query,
+            qkv_bias=self.qkv_bias,
+            qk_scale=self.qk_scale,
+            attention_dropout=self.attention_dropout,
+            projection_dropout=self.dropout,
+            dtype=dtype,
+        )
+        self.drop_path1 = DropPath(self.path_drop, dtype=dtype)
+        self.norm2 = layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
+        self.mlp = MLP(
+            int(dim * self.mlp_ratio),
+            activation=self.activation,
+            dropout=self.dropout,
+            dtype=dtype,
+        )
+        self.drop_path2 = DropPath(self.path_drop, dtype=dtype)
+        if self.layer_scale is not None:
+            start = keras.initializers.Constant(self.layer_scale)
+            self.gamma1 = self.add_weight((dim,), start, name="gamma1")
+            self.gamma2 = self.add_weight((dim,), start, name="gamma2")
+        for layer in (self.norm1, self.norm2, self.mlp):
+            layer.build((None, height, width, dim))
+        self.attn.build((None, h * w, dim))
+
+    def call(self, inputs, q_global=None):
+        _, height, width, dim = inputs.shape
+        h, w = self.window_size
+        # === Attention ===
+        x = window_partition(self.norm1(inputs), self.window_size)
+        x = ops.reshape(x, (-1, h * w, dim))  # (B·M, N, C)
+        x = self.attn(x, q_global)
+        x = window_reverse(x, self.window_size, height, width)
+        if self.layer_scale is not None:
+            x = x * self.gamma1
+        x = inputs + self.drop_path1(x)  # (B, H, W, C)
+        # === MLP ===
+        y = self.mlp(self.norm2(x))
+        if self.layer_scale is not None:
+            y = y * self.gamma2
+        return x + self.drop_path2(y)  # (B, H, W, C)
+
+    def compute_output_shape(self, inputs_shape, q_global_shape=None):
+        return inputs_shape
+
+    def get_config(self):
+        config = {
+            "window_size": self.window_size,
+            "num_heads": self.num_heads,
+            "global_query": self.global_query,
+            "mlp_ratio": self.mlp_ratio,
+            "qkv_bias": self.qkv_bias,
+            "qk_scale": self.qk_scale,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "path_drop": self.path_drop,
+            "activation": keras.activations.serialize(self.activation),
+            "layer_scale": self.layer_scale,
+        }
+        return {**super().get_config(), **config}
+
+
+# %% [markdown]
+r"""
+## The proof
+
+Shapes and parameters of the two kinds, with XXTiny's first numbers.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+x = keras.random.normal((1, 56, 56, 64), seed=0)
+q_global = keras.random.normal((1, 7, 7, 64), seed=1)
+for inputs in ([x], [x, q_global]):
+    block = Block(7, 2, global_query=len(inputs) == 2, mlp_ratio=3.0)
+    print(tuple(block(*inputs).shape), block.count_params(), "parameters")
+"""
+
+# %% [markdown]
+r"""
+And against the official blocks, a local one and a global one.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+for kind in ("local", "global"):
+    block = Block(7, 2, global_query=kind == "global", mlp_ratio=3.0)
+    difference = check.parity(block, f"block_{kind}")
+    print(f"{kind:6}  max |Δ| / std = {difference:.5f}")
+    assert difference < check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+## What can go wrong
+
+Leave out the transpose between the two reshapes, and the windows still have
+the right shape. They hold the wrong pixels: strips instead of squares.
+"""
+
+# %% mystnb={"image": {"alt": "The first window cut without the transpose: the photograph's top rows, stacked as strips, beside the true first window."}} tags=["active-ipynb"]
+r"""
+strips = photo.reshape(-1, 56, 56, 3)
+_, axes = plots.plt.subplots(1, 2, figsize=(4.5, 2.4), layout="constrained")
+for axis, shown, title in zip(axes, (windows, strips), ("right", "wrong")):
+    axis.imshow(shown[0])
+    axis.set_title(title)
+    axis.axis("off")
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+Such a cut, undone by the matching wrong reverse, trains without complaint. The
+parity check does not let it pass.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+class Strips(Block):
+    def call(self, inputs, q_global=None):
+        x = ops.reshape(self.norm1(inputs), (-1, 49, inputs.shape[-1]))
+        x = inputs + ops.reshape(self.attn(x), inputs.shape)
+        return x + self.mlp(self.norm2(x))
+
+
+block = Strips(7, 2, global_query=False, mlp_ratio=3.0)
+difference = check.parity(block, "block_local")
+print(f"max |Δ| / std = {difference:.2f}")
+assert difference > check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+A window that does not fit is an error when the block is built.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+try:
+    Block(12, 2, global_query=False)(x)
+except ValueError as error:
+    print(error)
+"""
+
+# %% [markdown]
+r"""
+## Summary
+
+- A block adds two corrections to its map: attention in windows, and an MLP.
+- Cutting a map into windows is reshape, transpose, reshape; the transpose is what makes squares.
+- `DropPath` is dropout with one noise entry an image.
+
+## Exercises
+
+1. A batch of 4 maps of 28×28 is cut into windows of 7×7. What is the batch size of the windows?
+2. With `path_drop=0.2`, by what is a branch multiplied in training, and how often?
+3. Why is the output of a freshly built block with `layer_scale=1e-5` almost its input?
+4. Check your answer to 3 in code.
+
+<details><summary>Answers to 1, 2 and 3</summary>
+
+1. Each map has 4 · 4 = 16 windows, so 64.
+2. By zero for one image in five on average, by 1 / 0.8 = 1.25 for the others.
+3. Both branches are multiplied by 0.00001 before they are added.
+
+</details>
+
+The solution to 4 is folded below.
+"""
+
+# %% tags=["active-ipynb", "hide-cell"]
+r"""
+block = Block(7, 2, global_query=False, layer_scale=1e-5)
+change = float(ops.max(ops.abs(block(x) - x)))
+print(f"largest change below 0.001: {change < 1e-3}")
+"""
+
+# %% [markdown]
+r"""
+Next: [Level](level.ipynb) stacks blocks of both kinds on one global query.
+"""

@@ -1,0 +1,425 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+r"""
+# Level
+
+At the end of this chapter you have `Level`: one global query, a stack of
+blocks that use it every second time, and a smaller map for the next level. You
+also have the rule that says which image sizes work.
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+# Only Colab needs to install anything: the package these chapters build.
+try:
+    import gcvit.check
+except ImportError:
+    %pip install -q git+https://github.com/gcvit-book/gcvit-book
+
+from gcvit import check, plots
+
+plots.use_style()
+"""
+
+# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes Level 0 to Level 3 in the first row are highlighted."}} tags=["active-ipynb", "hide-input"]
+r"""
+plots.model_map("level")
+"""
+
+# %% [markdown]
+r"""
+## The idea
+
+A level works on one resolution. It summarises its map once, before the first
+block. Then local and global blocks alternate: first tokens talk to their
+neighbours in the window, then the summary of the whole map talks to every
+window. In the end the map is halved for the next level, except in the last.
+"""
+
+# %% mystnb={"image": {"alt": "Diagram of a level of depth four: the map goes to the global query generator and through four blocks, local, global, local, global, then to ReduceSize. The global query goes to the two global blocks."}} tags=["active-ipynb", "hide-input"]
+r"""
+axes = plots.canvas(15, 4)
+plots.box(axes, 1.2, 2.5, 3.2, 1.1, "GlobalQueryGenerator", plots.HERE)
+axes.text(0.1, 1, "map", va="center")
+plots.arrow(axes, (0.9, 1.2), (1.6, 2.5))
+x = 1.9
+plots.arrow(axes, (0.9, 1), (x, 1))
+for number, kind in enumerate(("local", "global", "local", "global")):
+    color = plots.HERE if kind == "global" else plots.PAPER
+    plots.box(axes, x, 0.4, 1.9, 1.2, f"block {number}\n{kind}", color)
+    plots.arrow(axes, (x + 1.9, 1), (x + 2.6, 1))
+    if kind == "global":
+        plots.arrow(axes, (x + 0.95, 3.05), (x + 0.95, 1.6))
+    x += 2.6
+axes.plot([4.4, x - 1.65], [3.05, 3.05], color=plots.INK)
+plots.box(axes, x, 0.4, 1.9, 1.2, "ReduceSize")
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+Even blocks are local, odd ones global, counted from 0. A level of odd depth
+therefore ends on a local block. The query does not change on the way: the
+blocks refine the map, and the summary stays what it was at the start.
+
+### Which sizes work
+
+The generator halves the map until it has the size of a window. So the map must
+be $2^K$ windows high and $2^K$ windows wide, with the same whole number $K$:
+
+$$H = h \cdot 2^K, \qquad W = w \cdot 2^K, \qquad K \ge 0$$
+
+For 224×224 pixels, maps of 56, 28, 14 and 7, and windows of 7, 7, 14 and 7,
+$K$ is 3, 2, 0 and 0. Neither map nor window has to be square: 64×80 takes
+windows of 8×10.
+
+The paper has the alternation in its section on the architecture; the official
+class is `GCViTLayer` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
+
+## The code
+"""
+
+# %%
+import keras
+from keras import layers
+
+from gcvit.block import Block
+from gcvit.feature_extraction import GlobalQueryGenerator
+from gcvit.reduce_size import ReduceSize
+from gcvit.window_attention import size_pair
+
+
+# %%
+def halvings(map_size, window_size):
+    """Count how often a map is halved until it is one window.
+
+    Args:
+        map_size: height and width of the map, a pair of ints.
+        window_size: height and width of a window, an int or a pair.
+
+    Returns:
+        The number of halvings `K`, with the map `2**K` windows high and
+        `2**K` windows wide; `None` if there is no such whole number.
+    """
+    height, width = map_size
+    h, w = size_pair(window_size)
+    fitting = (k for k in range(32) if (h << k, w << k) == (height, width))
+    return next(fitting, None)
+
+
+# %% [markdown]
+r"""
+If a window does not fit, the reader of the error wants to know what would. All
+windows that fit a map are the map itself, halved as long as both sides are
+even.
+"""
+
+
+# %%
+def fitting_windows(map_size):
+    """List the windows that fit a map, from the smallest.
+
+    Args:
+        map_size: height and width of the map, a pair of ints.
+
+    Returns:
+        A list of (height, width) pairs; the last one is the map itself.
+    """
+    height, width = map_size
+    windows = [(height, width)]
+    while height % 2 == 0 and width % 2 == 0:
+        height, width = height // 2, width // 2
+        windows.append((height, width))
+    return windows[::-1]
+
+
+# %%
+@keras.saving.register_keras_serializable(package="gcvit")
+class Level(layers.Layer):
+    """A stack of blocks with one global query, and a halved map at the end.
+
+    Shapes: `(B, H, W, C)` in, `(B, ⌈H/2⌉, ⌈W/2⌉, 2C)` out; without
+    `downsample` `(B, H, W, C)`. `H` and `W` are fixed when the level is built,
+    and `2**K` windows long, with the same whole `K` for both.
+
+    Args:
+        depth: number of blocks, a positive int; even ones attend locally, odd
+            ones globally.
+        num_heads: number of attention heads, an int that divides `C`.
+        window_size: height and width of a window, an int or a pair.
+        downsample: whether `ReduceSize` comes last, a bool.
+        mlp_ratio: hidden width of the MLPs as a multiple of `C`, a float.
+        qkv_bias: whether queries, keys and values have a bias, a bool.
+        qk_scale: factor of the queries, a float; `None` takes
+            `(C / num_heads) ** -0.5`.
+        dropout: dropout rate of attention outputs and MLPs, in [0, 1).
+        attention_dropout: dropout rate of the attention weights, in [0, 1).
+        path_drop: rate of stochastic depth, in [0, 1), or one rate a block.
+        layer_scale: what the scale of each branch starts at, a float; `None`
+            leaves the scales out.
+
+    Raises:
+        ValueError: if `path_drop` has not one rate a block; when built, if the
+            windows do not fit the map, or if `num_heads` does not divide `C`.
+
+    Source: paper, the architecture; `GCViTLayer` in NVlabs/GCVit.
+    """
+
+    def __init__(
+        self,
+        depth,
+        num_heads,
+        window_size,
+        downsample=True,
+        mlp_ratio=4.0,
+        qkv_bias=True,
+        qk_scale=None,
+        dropout=0.0,
+        attention_dropout=0.0,
+        path_drop=0.0,
+        layer_scale=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.depth = depth
+        self.num_heads = num_heads
+        self.window_size = size_pair(window_size)
+        self.downsample = downsample
+        self.mlp_ratio = mlp_ratio
+        self.qkv_bias = qkv_bias
+        self.qk_scale = qk_scale
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.path_drop = path_drop
+        self.layer_scale = layer_scale
+        if isinstance(path_drop, (list, tuple)) and len(path_drop) != depth:
+            raise ValueError(
+                f"path_drop={path_drop} has {len(path_drop)} rates for "
+                f"depth={depth} blocks."
+            )
+
+    def build(self, input_shape):
+        _, height, width, _ = input_shape
+        count = halvings((height, width), self.window_size)
+        if count is None:
+            windows = fitting_windows((height, width))
+            raise ValueError(
+                f"window_size={self.window_size} does not fit a map of "
+                f"{height}×{width}, which must be 2**K windows high and wide. "
+                f"Windows that fit: {', '.join(map(str, windows))}."
+            )
+        dtype = self.dtype_policy
+        self.q_global_gen = GlobalQueryGenerator(
+            [False] * count or [True], dtype=dtype
+        )
+        path_drop = self.path_drop
+        if not isinstance(path_drop, (list, tuple)):
+            path_drop = [path_drop] * self.depth
+        self.blocks = [
+            Block(
+                self.window_size,
+                self.num_heads,
+                global_query=bool(i % 2),
+                mlp_ratio=self.mlp_ratio,
+                qkv_bias=self.qkv_bias,
+                qk_scale=self.qk_scale,
+                dropout=self.dropout,
+                attention_dropout=self.attention_dropout,
+                path_drop=path_drop[i],
+                layer_scale=self.layer_scale,
+                dtype=dtype,
+            )
+            for i in range(self.depth)
+        ]
+        children = [self.q_global_gen, *self.blocks]
+        if self.downsample:
+            self.down = ReduceSize(dtype=dtype)
+            children.append(self.down)
+        for layer in children:
+            layer.build(input_shape)
+
+    def call(self, inputs):
+        q_global = self.q_global_gen(inputs)  # (B, h, w, C)
+        x = inputs
+        for block in self.blocks:
+            x = block(x, q_global if block.global_query else None)
+        return self.down(x) if self.downsample else x
+
+    def compute_output_shape(self, input_shape):
+        if not self.downsample:
+            return input_shape
+        return ReduceSize().compute_output_shape(input_shape)
+
+    def get_config(self):
+        config = {
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "window_size": self.window_size,
+            "downsample": self.downsample,
+            "mlp_ratio": self.mlp_ratio,
+            "qkv_bias": self.qkv_bias,
+            "qk_scale": self.qk_scale,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "path_drop": self.path_drop,
+            "layer_scale": self.layer_scale,
+        }
+        return {**super().get_config(), **config}
+
+
+# %% [markdown]
+r"""
+> **A query nobody asks for.** A level of depth 1 has only a local block, and
+> its global query is never used. The official code computes it all the same,
+> so checkpoints hold its weights, and so does this class.
+
+## The proof
+
+The four levels of XXTiny, one after the other, against the official parameter
+counts.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+import numpy as np
+from keras import ops
+
+x = keras.random.normal((1, 56, 56, 64), seed=0)
+table = [(2, 2, 7, 180_964), (2, 4, 7, 688_456)]
+table += [(6, 8, 14, 5_170_608), (2, 16, 7, 5_395_744)]
+for i, (depth, heads, window, official) in enumerate(table):
+    level = Level(depth, heads, window, downsample=i < 3, mlp_ratio=3.0)
+    shape, x = tuple(x.shape), level(x)
+    count = len(level.q_global_gen.keepdims)
+    print(f"{shape} -> {tuple(x.shape)}, {count} in the query generator")
+    assert level.count_params() == official
+"""
+
+# %% [markdown]
+r"""
+And the numbers, for a level of two blocks: one local, one global.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+difference = check.parity(Level(2, 2, 7, mlp_ratio=3.0), "level")
+print(f"max |Δ| / std = {difference:.5f}")
+assert difference < check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+Does information really cross the windows? Change one corner of the map and
+look where the output of the blocks changes. After the local block it is the
+corner's window. After the global block it is everywhere.
+"""
+
+# %% mystnb={"image": {"alt": "Two maps of 28 by 28 positions. After the local block only the top left window of 7 by 7 has changed; after the global block every window has."}} tags=["active-ipynb"]
+r"""
+level = Level(2, 2, 7, mlp_ratio=3.0)
+check.parity(level, "level")
+(x,), _ = check.official("level")
+corner = x.copy()
+corner[:, :3, :3] *= -1
+
+
+def after_each_block(x):
+    q_global = level.q_global_gen(x)
+    local = level.blocks[0](x)
+    return local, level.blocks[1](local, q_global)
+
+
+_, axes = plots.plt.subplots(1, 2, figsize=(6, 3.2), layout="constrained")
+pairs = zip(after_each_block(x), after_each_block(corner))
+for axis, kind, (before, after) in zip(axes, ("local", "global"), pairs):
+    change = ops.convert_to_numpy(ops.max(ops.abs(after - before), axis=-1))
+    axis.imshow(change[0] > 1e-6, cmap="YlGnBu", vmin=0, vmax=1.5)
+    axis.set(title=f"after the {kind} block", xticks=[], yticks=[])
+    print(f"{kind:6} {(change > 1e-6).mean():.0%} of the map has changed")
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+## What can go wrong
+
+Two slips keep every shape and every weight. One is to start with a global
+block. The other is to compute the query anew before each block, from the
+refined map, which sounds like a good idea and is another model.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+class FreshQuery(Level):
+    def call(self, inputs):
+        x = self.blocks[0](inputs)
+        x = self.blocks[1](x, self.q_global_gen(x))
+        return self.down(x)
+
+
+difference = check.parity(FreshQuery(2, 2, 7, mlp_ratio=3.0), "level")
+print(f"max |Δ| / std = {difference:.2f}")
+assert difference > check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+A window that does not fit says so, and says what would.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+try:
+    Level(2, 2, window_size=7)(ops.ones((1, 64, 80, 16)))
+except ValueError as error:
+    print(error)
+"""
+
+# %% [markdown]
+r"""
+## Summary
+
+- A level computes one global query, and its odd blocks use it.
+- Local blocks change a window; global blocks bring news from the whole map.
+- A map fits if it is $2^K$ windows high and wide.
+
+## Exercises
+
+1. How many of the blocks of a level of depth 19 are global?
+2. Does a map of 48×96 fit a window of 6×6? Of 6×12? Of 12×24?
+3. Why can the query generator not be left out in a level of depth 1?
+4. List all windows that fit a map of 96×96.
+
+<details><summary>Answers to 1, 2 and 3</summary>
+
+1. Nine: those with the numbers 1, 3, … 17. The last one, 18, is local.
+2. Not 6×6, since 48 is 6·2³ and 96 is 6·2⁴. Yes 6×12, with $K = 3$, and 12×24, with $K = 2$.
+3. It could, without any effect on the answer. But checkpoints hold its weights, and loading would find no place for them.
+
+</details>
+
+The solution to 4 is folded below.
+"""
+
+# %% tags=["active-ipynb", "hide-cell"]
+r"""
+print(fitting_windows((96, 96)))
+"""
+
+# %% [markdown]
+r"""
+Next: [Model](model.ipynb) puts the stem, four levels and a head together.
+"""

@@ -1,0 +1,843 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+r"""
+# Model
+
+At the end of this chapter you have `GCViT`, the whole model, in each of the
+official sizes. You know which image sizes it takes, and you have seen that its
+answers are the official ones.
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+# Only Colab needs to install anything: the package these chapters build.
+try:
+    import gcvit.check
+except ImportError:
+    %pip install -q git+https://github.com/gcvit-book/gcvit-book
+
+from gcvit import check, plots
+
+plots.use_style()
+"""
+
+# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box with norm, mean and head at the end of the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
+r"""
+plots.model_map("model")
+"""
+
+# %% [markdown]
+r"""
+## The idea
+
+All parts are there; what is left is to put them in line. The
+[stem](patch_embed.ipynb) turns an image into a map of tokens. Four
+[levels](level.ipynb) refine it, each on half the resolution and twice the
+channels of the one before. A head normalises the last map, averages it over
+all positions, and gives each class a score.
+"""
+
+# %% mystnb={"image": {"alt": "Row of maps that shrink in size and grow in depth: image 224 by 224, stem 56 by 56 with 64 channels, then 28 by 28 with 128, 14 by 14 with 256, 7 by 7 with 512 channels, and 1000 classes."}} tags=["active-ipynb", "hide-input"]
+r"""
+axes = plots.canvas(16, 4.2)
+sizes = [(224, 3), (56, 64), (28, 128), (14, 256), (7, 512), (7, 512)]
+names = ["image", "stem", "level 0", "level 1", "level 2", "level 3"]
+x = 0.2
+for name, (size, channels) in zip(names, sizes):
+    height, width = 0.8 + size / 110, 0.5 + channels / 400
+    color = plots.HERE if name.startswith("level") else plots.PAPER
+    plots.box(axes, x, 2.3 - height / 2, width, height, "", color)
+    label = f"{name}\n{size}×{size}×{channels}"
+    axes.text(x + width / 2, 0.1, label, ha="center")
+    plots.arrow(axes, (x + width, 2.3), (x + width + 0.9, 2.3))
+    x += width + 0.9
+plots.box(axes, x, 1.6, 1.6, 1.4, "1000\nclasses")
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+For level $i$, counted from 0, and an image of $H \times W$:
+
+$$x_{i} \in \mathbb{R}^{\,H/2^{i+2} \times W/2^{i+2} \times 2^i C},
+\qquad
+p = \mathrm{softmax}\!\left(W\,\overline{\mathrm{LN}(x)} + b\right)$$
+
+where $x$ is the last level's output and the bar its mean over positions.
+
+The official class is `GCViT` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
+The arguments have the names of the
+[Keras example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/),
+so code written for it works here unchanged, and so do its checkpoints.
+
+## The code
+"""
+
+# %%
+import tempfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+from keras import layers
+
+from gcvit.level import Level, fitting_windows, halvings
+from gcvit.patch_embed import PatchEmbed
+from gcvit.reduce_size import halve
+from gcvit.window_attention import size_pair
+
+
+# %% [markdown]
+r"""
+### Image sizes
+
+Each level has [its rule](level.ipynb): its map is $2^K$ windows high and wide.
+Four small functions carry it to the image.
+"""
+
+
+# %%
+def level_maps(image_size, levels=4):
+    """List the size of each level's map.
+
+    Args:
+        image_size: height and width of the image, an int or a pair.
+        levels: number of levels, an int.
+
+    Returns:
+        A list of (height, width) pairs.
+
+    Raises:
+        ValueError: for an image size that is none.
+    """
+    height, width = size_pair(image_size, "image_size")
+    height, width = halve(halve(height)), halve(halve(width))
+    maps = [(height, width)]
+    for _ in range(levels - 1):
+        height, width = halve(height), halve(width)
+        maps.append((height, width))
+    return maps
+
+
+# %%
+def windows_for(image_size, levels=4):
+    """Choose windows that work for an image size.
+
+    As in the official models, the first level's map is halved three times
+    down to a window, the second's twice, the others' never; or as often as
+    their sizes are even, if that is less. The windows are then larger, and the
+    attention needs more memory.
+
+    Args:
+        image_size: height and width of the image, an int or a pair.
+        levels: number of levels, an int.
+
+    Returns:
+        A tuple with one window a level: an int where it is square, a pair
+        where it is not.
+
+    Raises:
+        ValueError: for an image size that is none.
+    """
+    wanted = (3, 2, *[0] * levels)
+    windows = []
+    for count, map_size in zip(wanted, level_maps(image_size, levels)):
+        fitting = fitting_windows(map_size)
+        height, width = fitting[max(-1 - count, -len(fitting))]
+        windows.append(height if height == width else (height, width))
+    return tuple(windows)
+
+
+# %%
+def nearest_image_sizes(image_size, window_size):
+    """Find the two nearest image sizes that work with given windows.
+
+    Args:
+        image_size: height and width of the image, an int or a pair.
+        window_size: one window a level, ints or pairs.
+
+    Returns:
+        A list of at most two (height, width) pairs, the nearest first; empty
+        if these windows work with no image.
+    """
+    height, width = size_pair(image_size, "image_size")
+    h, w = size_pair(window_size[0])
+    sizes = []
+    for count in range(16):
+        size = (4 * h << count, 4 * w << count)
+        maps = level_maps(size, len(window_size))
+        if None not in map(halvings, maps, window_size):
+            sizes.append(size)
+    sizes.sort(key=lambda size: abs(size[0] - height) + abs(size[1] - width))
+    return sizes[:2]
+
+
+# %%
+def check_image_size(image_size, window_size):
+    """Check that an image size works with given windows.
+
+    Args:
+        image_size: height and width of the image, an int or a pair.
+        window_size: one window a level, ints or pairs.
+
+    Returns:
+        How often each level halves its map for the global query, a tuple of
+        ints.
+
+    Raises:
+        ValueError: if it does not work; the message names the level that
+            fails, the nearest image sizes that work with these windows, and
+            windows that work with this image size.
+    """
+    maps = level_maps(image_size, len(window_size))
+    counts = tuple(map(halvings, maps, window_size))
+    if None not in counts:
+        return counts
+    level = counts.index(None)
+    sizes = nearest_image_sizes(image_size, window_size)
+    nearest = ", ".join(f"{height}×{width}" for height, width in sizes)
+    raise ValueError(
+        f"image_size={image_size} does not work with "
+        f"window_size={window_size}: level {level} has a map of "
+        f"{maps[level][0]}×{maps[level][1]}, which must be 2**K windows of "
+        f"{window_size[level]} high and wide, with one whole K. Nearest image "
+        f"sizes that work with these windows: {nearest or 'none'}. Windows "
+        f"that work with this image size: "
+        f"window_size={windows_for(image_size, len(window_size))}."
+    )
+
+
+# %% [markdown]
+r"""
+Ask before you build:
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+print(check_image_size(224, (7, 7, 14, 7)))
+print(windows_for((256, 320)))
+try:
+    check_image_size(256, (7, 7, 14, 7))
+except ValueError as error:
+    print(error)
+"""
+
+# %% [markdown]
+r"""
+### The official sizes
+
+What sets the variants apart is a handful of numbers. The four smallest have no
+`layer_scale`.
+"""
+
+
+# %%
+XXTINY = {
+    "window_size": (7, 7, 14, 7),
+    "embed_dim": 64,
+    "depths": (2, 2, 6, 2),
+    "num_heads": (2, 4, 8, 16),
+    "mlp_ratio": 3.0,
+    "path_drop": 0.2,
+}
+XTINY = XXTINY | {"depths": (3, 4, 6, 5)}
+TINY = XXTINY | {"depths": (3, 4, 19, 5)}
+SMALL = TINY | {
+    "embed_dim": 96,
+    "num_heads": (3, 6, 12, 24),
+    "mlp_ratio": 2.0,
+    "path_drop": 0.3,
+    "layer_scale": 1e-5,
+}
+BASE = SMALL | {
+    "embed_dim": 128,
+    "num_heads": (4, 8, 16, 32),
+    "path_drop": 0.5,
+}
+LARGE = BASE | {"embed_dim": 192, "num_heads": (6, 12, 24, 48)}
+
+# Keyword arguments of GCViT. Source: models/gc_vit.py in NVlabs/GCVit.
+VARIANTS = {
+    "xxtiny": XXTINY,
+    "xtiny": XTINY,
+    "tiny": TINY,
+    "tiny2": TINY | {"depths": (3, 4, 29, 5), "path_drop": 0.25},
+    "small": SMALL,
+    "small2": SMALL
+    | {"depths": (3, 4, 23, 5), "mlp_ratio": 3.0, "path_drop": 0.35},
+    "base": BASE,
+    "large": LARGE,
+    "large_21k": LARGE,
+    "large_21k_384": LARGE
+    | {"window_size": (12, 12, 24, 12), "path_drop": 0.1},
+    "large_21k_512": LARGE
+    | {"window_size": (16, 16, 32, 16), "path_drop": 0.1},
+}
+
+
+# %% [markdown]
+r"""
+### Loading weights
+
+Keras checks a file against a model, but not the model against the file: what
+is in the file and not in the model is passed over in silence. And a model that
+has no variables yet loads nothing, just as silently. `GCViT` refuses both, and
+to say what differs it needs to see what a file holds.
+"""
+
+
+# %%
+def stored_shapes(path):
+    """List the weights in a Keras checkpoint.
+
+    Args:
+        path: a `.keras` or `.weights.h5` file.
+
+    Returns:
+        A dict: name inside the file to shape. What an optimizer or a random
+        number generator left there does not count.
+    """
+    shapes = {}
+
+    def note(name, item):
+        parts = name.split("/")
+        counts = not {"optimizer", "seed_generator"} & set(parts)
+        if isinstance(item, h5py.Dataset) and counts:
+            shapes[name] = item.shape
+
+    if not zipfile.is_zipfile(path):
+        with h5py.File(path) as weights:
+            weights.visititems(note)
+        return shapes
+    with zipfile.ZipFile(path) as archive:
+        with archive.open("model.weights.h5") as member:
+            with h5py.File(member) as weights:
+                weights.visititems(note)
+    return shapes
+
+
+# %% [markdown]
+r"""
+### Arguments
+
+What cannot work fails in the constructor, with the argument's name.
+"""
+
+
+# %%
+def check_levels(embed_dim, depths, num_heads, window_size):
+    """Check that the arguments of `GCViT` with one entry a level agree.
+
+    Args:
+        embed_dim: channels of the first level.
+        depths: blocks of each level.
+        num_heads: attention heads of each level.
+        window_size: window of each level.
+
+    Raises:
+        ValueError: if their lengths differ, if a level has no block, or if
+            heads do not divide a level's channels.
+    """
+    given = {
+        "depths": depths,
+        "num_heads": num_heads,
+        "window_size": window_size,
+    }
+    for name, value in given.items():
+        if not isinstance(value, (list, tuple)) or len(value) != len(depths):
+            listed = ", ".join(f"{name}={given[name]}" for name in given)
+            raise ValueError(
+                f"{listed} need one entry a level; {name} is the odd one."
+            )
+    if not depths or min(depths) < 1:
+        raise ValueError(f"depths={depths} leaves a level without a block.")
+    for level, heads in enumerate(num_heads):
+        dim = embed_dim * 2**level
+        if heads < 1 or dim % heads:
+            raise ValueError(
+                f"embed_dim={embed_dim} gives level {level} {dim} channels, "
+                f"which num_heads={num_heads} does not divide there."
+            )
+
+
+# %% [markdown]
+r"""
+### The model
+
+`build()` creates every variable, so that a checkpoint always finds its place.
+The size of the images is fixed then. `build_graph` and `summary` go through a
+functional model, which knows the shape at every step.
+"""
+
+
+# %%
+@keras.saving.register_keras_serializable(package="gcvit")
+class GCViT(keras.Model):
+    """The Global Context Vision Transformer, an image classifier.
+
+    Shapes: `(B, H, W, channels)` in, `(B, num_classes)` out. Height, width and
+    channels are fixed when the model is built; see `check_image_size` for the
+    sizes that work. The images are channels last, whatever Keras's global
+    setting, and normalised as the weights want it.
+
+    Args:
+        window_size: one window a level, an int or a (height, width) pair each.
+        embed_dim: channels of the first level, an int of at least 4; each
+            level has twice as many as the one before.
+        depths: number of blocks in each level, positive ints.
+        num_heads: number of attention heads in each level, ints that divide
+            its channels.
+        drop_rate: dropout rate after the stem, the attentions and in the MLPs,
+            in [0, 1).
+        mlp_ratio: hidden width of the MLPs as a multiple of the channels.
+        qkv_bias: whether queries, keys and values have a bias, a bool.
+        qk_scale: factor of the queries, a float; `None` takes one over the
+            root of the channels a head.
+        attention_dropout: dropout rate of the attention weights, in [0, 1).
+        path_drop: rate of stochastic depth in the last block, in [0, 1); it
+            grows evenly from 0 in the first.
+        layer_scale: what the scale of each branch starts at, a float; `None`
+            leaves the scales out.
+        num_classes: number of classes, an int of at least 1.
+        head_activation: activation of the head, by name or as a function;
+            `None` gives logits.
+
+    Raises:
+        ValueError: if an argument cannot work, with its name and value.
+
+    Source: Hatamizadeh et al., arXiv 2206.09959; `GCViT` in NVlabs/GCVit.
+    """
+
+    def __init__(
+        self,
+        window_size,
+        embed_dim,
+        depths,
+        num_heads,
+        drop_rate=0.0,
+        mlp_ratio=3.0,
+        qkv_bias=True,
+        qk_scale=None,
+        attention_dropout=0.0,
+        path_drop=0.1,
+        layer_scale=None,
+        num_classes=1000,
+        head_activation="softmax",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_levels(embed_dim, depths, num_heads, window_size)
+        rates = {
+            "drop_rate": drop_rate,
+            "attention_dropout": attention_dropout,
+            "path_drop": path_drop,
+        }
+        for name, rate in rates.items():
+            if not 0 <= rate < 1:
+                raise ValueError(f"{name}={rate} is no rate in [0, 1).")
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes} is less than 1.")
+        # === Config ===
+        self.window_size = tuple(
+            size if isinstance(size, int) else size_pair(size)
+            for size in window_size
+        )
+        self.embed_dim = embed_dim
+        self.depths = tuple(depths)
+        self.num_heads = tuple(num_heads)
+        self.drop_rate = drop_rate
+        self.mlp_ratio = mlp_ratio
+        self.qkv_bias = qkv_bias
+        self.qk_scale = qk_scale
+        self.attention_dropout = attention_dropout
+        self.path_drop = path_drop
+        self.layer_scale = layer_scale
+        self.num_classes = num_classes
+        self.head_activation = keras.activations.get(head_activation)
+        # The size that the last window would cover whole; build() may differ.
+        height, width = size_pair(window_size[-1])
+        stride = 2 ** (len(depths) + 1)
+        self.image_shape = (height * stride, width * stride, 3)
+        # === Layers ===
+        dtype = self.dtype_policy
+        self.patch_embed = PatchEmbed(
+            embed_dim, dtype=dtype, name="patch_embed"
+        )
+        self.pos_drop = layers.Dropout(drop_rate, dtype=dtype, name="pos_drop")
+        path_drops = np.linspace(0, path_drop, sum(depths)).tolist()
+        self.levels = []
+        for i, depth in enumerate(depths):
+            level = Level(
+                depth,
+                num_heads[i],
+                window_size[i],
+                downsample=i < len(depths) - 1,
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                qk_scale=qk_scale,
+                dropout=drop_rate,
+                attention_dropout=attention_dropout,
+                path_drop=path_drops[sum(depths[:i]) : sum(depths[: i + 1])],
+                layer_scale=layer_scale,
+                dtype=dtype,
+                name=f"level_{i}",
+            )
+            self.levels.append(level)
+        self.norm = layers.LayerNormalization(
+            epsilon=1e-5, dtype=dtype, name="norm"
+        )
+        self.pool = layers.GlobalAveragePooling2D(
+            data_format="channels_last", dtype=dtype, name="pool"
+        )
+        # In float32 where the rest is in bfloat16: probabilities need it.
+        self.head = layers.Dense(
+            num_classes,
+            activation=self.head_activation,
+            dtype=self.variable_dtype,
+            name="head",
+        )
+
+    @classmethod
+    def from_variant(cls, variant, **kwargs):
+        """Make a model of an official size, with random weights.
+
+        Args:
+            variant: a key of `VARIANTS`, such as `"xxtiny"`.
+            **kwargs: arguments of `GCViT` that differ from the variant's.
+
+        Returns:
+            A `GCViT`, not yet built.
+
+        Raises:
+            ValueError: for an unknown variant.
+        """
+        if variant not in VARIANTS:
+            known = ", ".join(VARIANTS)
+            raise ValueError(f"variant={variant!r} is none of: {known}.")
+        return cls(**(VARIANTS[variant] | kwargs))
+
+    def build(self, input_shape):
+        if self.built:
+            return self.check_input(input_shape)
+        if len(input_shape) != 4 or None in input_shape[1:]:
+            raise ValueError(
+                f"input_shape={input_shape} is not (batch, height, width, "
+                "channels) with fixed height, width and channels."
+            )
+        check_image_size(tuple(input_shape[1:3]), self.window_size)
+        self.image_shape = tuple(input_shape[1:])
+        self.patch_embed.build(input_shape)
+        shape = self.patch_embed.compute_output_shape(input_shape)
+        for level in self.levels:
+            level.build(shape)
+            shape = level.compute_output_shape(shape)
+        self.norm.build(shape)
+        self.head.build((None, shape[-1]))
+
+    def check_input(self, input_shape):
+        """Raise `ValueError` for images of another size than was built."""
+        if tuple(input_shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"this model was built for images of {self.image_shape} "
+                f"(height, width, channels), not {tuple(input_shape[1:])}; "
+                "build another one for them."
+            )
+
+    def feature_maps(self, images):
+        """Compute the map after the stem and after each level.
+
+        Args:
+            images: as in a call, `(B, H, W, channels)`.
+
+        Returns:
+            A dict in the order of computation: `"stem"` and `"level_0"`,
+            `"level_1"`, …, to maps `(B, H, W, C)`. Each level's map is what
+            the next level receives, halved already.
+
+        Raises:
+            ValueError: for images of another size than was built.
+        """
+        if self.built:
+            self.check_input(images.shape)
+        else:
+            self.build(images.shape)
+        x = self.pos_drop(self.patch_embed(images))
+        maps = {"stem": x}
+        for i, level in enumerate(self.levels):
+            x = maps[f"level_{i}"] = level(x)
+        return maps
+
+    def call(self, inputs):
+        *_, x = self.feature_maps(inputs).values()  # the last level's
+        return self.head(self.pool(self.norm(x)))  # (B, num_classes)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.num_classes)
+
+    def build_graph(self, input_shape=None):
+        """Make a functional model of the same layers and weights.
+
+        Args:
+            input_shape: height, width and channels; `None` takes those the
+                model was built for, or else those its windows were made for.
+
+        Returns:
+            A functional `keras.Model`.
+        """
+        inputs = keras.Input(input_shape or self.image_shape)
+        outputs = self.call(inputs)
+        return keras.Model(inputs, outputs, name=self.name)
+
+    def summary(self, input_shape=None, **kwargs):
+        """Print the layers, with their shapes and parameters.
+
+        Args:
+            input_shape: as in `build_graph`.
+            **kwargs: arguments of `keras.Model.summary`.
+        """
+        self.build_graph(input_shape).summary(**kwargs)
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """Load weights from a Keras checkpoint, all of them.
+
+        Args:
+            filepath: a `.keras` or `.weights.h5` file.
+            skip_mismatch: whether to load what fits and pass over the rest.
+            **kwargs: arguments of `keras.Model.load_weights`.
+
+        Raises:
+            ValueError: if the model is not built, or, without
+                `skip_mismatch`, if the file does not hold exactly the model's
+                weights; the model's own stay as they are.
+        """
+        if not self.built:
+            raise ValueError(
+                f"cannot load {filepath} yet: the model has no variables. "
+                f"Call model.build({(None, *self.image_shape)}) first."
+            )
+        if not skip_mismatch:
+            self.check_checkpoint(filepath)
+        super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+
+    def check_checkpoint(self, path):
+        """Raise `ValueError` unless a file holds just this model's weights."""
+        stored = stored_shapes(path)
+        own = [tuple(weight.shape) for weight in self.weights]
+        if sorted(stored.values()) == sorted(own):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            here = Path(folder) / "here.weights.h5"
+            self.save_weights(here)
+            expected = stored_shapes(here)
+        sides = {"the file": stored, "the model": expected}
+        lines = [f"{path} holds the weights of another configuration."]
+        for side, other in (sides, reversed(sides)):
+            extra = sorted(sides[side].items() - sides[other].items())
+            names = ", ".join(f"{name} {shape}" for name, shape in extra[:3])
+            more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+            lines.append(f"Only in {side}: {names or 'nothing'}{more}.")
+        lines.append("With skip_mismatch=True, what fits is loaded.")
+        raise ValueError(" ".join(lines))
+
+    def get_config(self):
+        config = {
+            "window_size": self.window_size,
+            "embed_dim": self.embed_dim,
+            "depths": self.depths,
+            "num_heads": self.num_heads,
+            "drop_rate": self.drop_rate,
+            "mlp_ratio": self.mlp_ratio,
+            "qkv_bias": self.qkv_bias,
+            "qk_scale": self.qk_scale,
+            "attention_dropout": self.attention_dropout,
+            "path_drop": self.path_drop,
+            "layer_scale": self.layer_scale,
+            "num_classes": self.num_classes,
+            "head_activation": keras.activations.serialize(
+                self.head_activation
+            ),
+        }
+        return {**super().get_config(), **config}
+
+
+# %% [markdown]
+r"""
+> **Why `head` and not `classifier`.** Attribute names are addresses. A
+> checkpoint stores the head's weights under `head`, the stem's under
+> `patch_embed`, and so on; another name here, and released weights would not
+> load. The [architecture page](architecture.md) lists them all.
+
+## The proof
+
+XXTiny on a photograph. First the shape after each level.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+from keras import ops
+from skimage.data import chelsea
+
+photo = ops.image.resize(chelsea()[None] / 255.0, (224, 224))
+model = GCViT.from_variant("xxtiny")
+for name, x in model.feature_maps(photo).items():
+    print(f"{name:8}", tuple(x.shape))
+print(f"{'answer':8}", tuple(model(photo).shape))
+"""
+
+# %% [markdown]
+r"""
+Then the whole table.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+model.summary()
+assert model.count_params() == 11_995_428
+"""
+
+# %% [markdown]
+r"""
+11,995,428 parameters, the official number. Where are they?
+"""
+
+# %% mystnb={"image": {"alt": "Bar chart of parameters: the stem and levels 0 and 1 have less than a million each, levels 2 and 3 more than five million each, the head half a million."}} tags=["active-ipynb"]
+r"""
+parts = [model.patch_embed, *model.levels, model.norm, model.head]
+counts = [part.count_params() / 1e6 for part in parts]
+_, axes = plots.plt.subplots(figsize=(6, 2.6), layout="constrained")
+axes.barh([part.name for part in parts], counts, color=plots.BLUE)
+axes.set_xlabel("million parameters")
+axes.invert_yaxis()
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+And the numbers. The small official model has its own configuration; its logits
+come from the official code in float64.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+small = {
+    "window_size": (7, 7, 14, 7),
+    "embed_dim": 8,
+    "depths": (1, 2, 2, 2),
+    "num_heads": (1, 2, 4, 8),
+    "num_classes": 10,
+    "head_activation": None,
+}
+difference = check.parity(GCViT(**small), "model")
+print(f"max |Δ| / std = {difference:.5f}")
+assert difference < check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+## What can go wrong
+
+Every mistake of the chapters before ends here, in the logits. How much does a
+small one matter? Let the normalisations of all blocks use Keras's own epsilon.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+model = GCViT(**small)
+check.parity(model, "model")
+(image,), expected = check.official("model")
+for level in model.levels:
+    for block in level.blocks:
+        block.norm1.epsilon = block.norm2.epsilon = 1e-3
+difference = check.difference(model(image), expected)
+print(f"max |Δ| / std = {difference:.4f}")
+assert difference > check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+A difference in the third decimal looks like rounding. It is not, and it is
+hundreds of times above the bound.
+
+Loading into the wrong model is an error that says what differs, and nothing is
+lost: the model keeps its weights.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+other = GCViT(**(small | {"depths": (1, 2, 1, 2), "num_classes": 5}))
+other.build((None, 224, 224, 3))
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "small.weights.h5"
+    model.save_weights(path)
+    try:
+        other.load_weights(path)
+    except ValueError as error:
+        print(str(error).replace(folder, "…"))
+"""
+
+# %% [markdown]
+r"""
+And so is loading too early, which plain Keras passes over without a word.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+try:
+    GCViT(**small).load_weights("small.weights.h5")
+except ValueError as error:
+    print(error)
+"""
+
+# %% [markdown]
+r"""
+## Summary
+
+- `GCViT` is a stem, four levels and a head; the variants differ in a few numbers.
+- An image size works if every level's map is $2^K$ windows high and wide; `check_image_size` tells, `windows_for` helps.
+- The answers equal the official ones to five decimals of their spread.
+
+## Exercises
+
+1. Which windows does a model for 512×512 pixels need, if its levels halve as often as the official ones?
+2. Most parameters are in the last two levels. Where is most of the computation of the stem's successor, level 0, compared with level 3: in the number of tokens, or in the channels?
+3. Why does the model refuse an image of another size, although every convolution would take it?
+4. Build a small model for 96×128 images with five classes and call it.
+
+<details><summary>Answers to 1, 2 and 3</summary>
+
+1. 16, 16, 32 and 16: the maps are 128, 64, 32 and 16, halved three times, twice, and never.
+2. Level 0 has 64 times as many tokens as level 3, and an eighth of its channels. A dense layer costs tokens times channels squared, so the two are even there: 64 · 1 against 1 · 64.
+3. The bias tables are as large as the window, and the number of halvings is fixed with it. Another map would need other windows.
+
+</details>
+
+The solution to 4 is folded below.
+"""
+
+# %% tags=["active-ipynb", "hide-cell"]
+r"""
+size = (96, 128)
+settings = small | {"window_size": windows_for(size), "num_classes": 5}
+model = GCViT(**settings)
+print(settings["window_size"], tuple(model(ops.ones((2, *size, 3))).shape))
+"""
+
+# %% [markdown]
+r"""
+You have built GCViT. The [API reference](api.md) lists every public name.
+"""
