@@ -1,17 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 r"""
 # Block
@@ -208,7 +194,8 @@ class DropPath(layers.Dropout):
     """
 
     def __init__(self, rate, seed=None, **kwargs):
-        super().__init__(rate, noise_shape=(None, 1, 1, 1), seed=seed, **kwargs)
+        one_per_image = (None, 1, 1, 1)
+        super().__init__(rate, noise_shape=one_per_image, seed=seed, **kwargs)
 
     def get_config(self):
         config = super().get_config()

@@ -43,7 +43,8 @@ normalisation opens the layer and another closes it.
 # %% mystnb={"image": {"alt": "Diagram of ReduceSize: norm1, then the fused MBConv branch added to its input, then a 3 by 3 convolution with stride 2, then norm2."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(15, 3)
-parts = ["norm1", "depthwise\n3×3, GELU", "squeeze and\nexcitation", "conv\n1×1", "+", "conv 3×3\nstride 2", "norm2"]
+parts = ["norm1", "depthwise\n3×3, GELU", "squeeze and\nexcitation"]
+parts += ["conv\n1×1", "+", "conv 3×3\nstride 2", "norm2"]
 widths = [1.5, 1.9, 2.1, 1.3, 0.7, 1.7, 1.5]
 x = 0.2
 for i, (part, width) in enumerate(zip(parts, widths)):

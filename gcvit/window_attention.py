@@ -1,17 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 r"""
 # Window attention
@@ -70,7 +56,8 @@ for x, title in ((0.2, "local"), (7.9, "global")):
         plots.box(axes, x, 2.7, 1.9, 1.5, "whole map,\n7×7", plots.HERE)
         source = (x + 1.9, 3.4)
     for y, name in ((3.1, "query"), (1.9, "key"), (0.7, "value")):
-        color = plots.HERE if (name, title) == ("query", "global") else plots.PAPER
+        is_new = (name, title) == ("query", "global")
+        color = plots.HERE if is_new else plots.PAPER
         plots.box(axes, x + 2.9, y, 1.2, 0.7, name, color)
         start = source if name == "query" else (x + 1.9, 1.2)
         plots.arrow(axes, start, (x + 2.9, y + 0.35))
@@ -286,7 +273,7 @@ class WindowAttention(layers.Layer):
         return ops.transpose(ops.reshape(x, shape), (2, 0, 3, 1, 4))
 
     def relative_position_bias(self):
-        """Look up the bias of each head and pair of tokens: `(heads, N, N)`."""
+        """Look up the bias of each pair of tokens: `(heads, N, N)`."""
         bias = ops.take(self.relative_position_bias_table, self.index, axis=0)
         return ops.transpose(bias, (2, 0, 1))
 

@@ -43,7 +43,7 @@ def module_path(name):
 def module_text(name):
     """The text of the module that a chapter stands for."""
     notebook = nbformat.read(chapter_path(name), as_version=4)
-    config = load_jupytext_config(str(ROOT / "pyproject.toml"))
+    config = load_jupytext_config(str(chapter_path(name)))
     return jupytext.writes(notebook, "py:percent", config=config)
 
 

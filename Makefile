@@ -1,0 +1,79 @@
+# make book · make test · make test-backends · make chapters · make serve …
+# Each target sets up what it needs, once, in a virtual environment in the tree.
+
+PYTHON ?= python3
+BIN := .venv/bin
+LAYER_TESTS := tests/test_layers.py tests/test_model.py tests/test_geometry.py
+# What a test run does to a kernel or a log should not depend on the machine.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: book serve test test-backends chapters tables stamp lock clean
+
+book: .venv/ready
+	$(BIN)/python tools/build_book.py
+
+serve: book
+	$(BIN)/python -m http.server --directory _build/html
+
+# The layers, the chapters against their modules, and every chapter rerun with
+# its stored outputs compared.
+test: .venv/ready
+	$(BIN)/python -m pytest --nbval --nbval-current-env \
+		--nbval-sanitize-with tests/nbval_sanitize.cfg \
+		--numprocesses 2 --dist loadfile
+
+# The layers on each backend, and on the oldest stack that the package declares.
+test-backends: test-tensorflow test-jax test-torch test-oldest
+
+test-tensorflow: .venv/ready
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(LAYER_TESTS)
+
+test-oldest: .venv-oldest/ready
+	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest $(LAYER_TESTS)
+
+test-%: .venv-%/ready
+	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(LAYER_TESTS)
+
+# Regenerate the modules, rerun the chapters, store their outputs.
+# NAMES="block level" takes these chapters only.
+chapters: .venv/ready
+	$(BIN)/python tools/chapters.py $(NAMES)
+
+tables: .venv/ready
+	$(BIN)/python tools/tables.py
+
+# Write the address in _config.yml everywhere it stands.
+stamp: .venv/ready
+	$(BIN)/python tools/stamp.py
+
+# Pin the newest versions that pyproject.toml allows.
+lock: .venv/ready
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+		--extra book --no-header --no-annotate --no-emit-index-url \
+		--no-emit-package gcvit-book --output-file requirements.lock \
+		pyproject.toml
+
+clean:
+	rm -rf _build build .venv .venv-jax .venv-torch .venv-oldest
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Newest Keras: the book's own, from the lock.
+.venv-jax/ready .venv-torch/ready: .venv-%/ready: \
+		tests/backends/%.txt requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --requirement tests/backends/$*.txt \
+		--constraint requirements.lock
+	.venv-$*/bin/pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv-oldest/ready: tests/backends/oldest.txt pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --requirement tests/backends/oldest.txt
+	.venv-oldest/bin/pip install --quiet --no-deps --editable .
+	touch $@

@@ -1,0 +1,100 @@
+"""Chapters and modules are the same text, and the stored outputs are whole."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from tools import chapters
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
+# Written by hand, not generated.
+HAND_WRITTEN = {"__init__", "check", "plots"}
+
+
+def code_cells(name):
+    notebook = nbformat.read(chapters.chapter_path(name), as_version=4)
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def is_demo(cell):
+    return "active-ipynb" in cell.metadata.get("tags", [])
+
+
+def test_each_module_has_its_chapter():
+    modules = {path.stem for path in (ROOT / "gcvit").glob("*.py")}
+    assert modules - HAND_WRITTEN == set(NAMES)
+
+
+def test_each_chapter_is_in_the_table_of_contents():
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [c["file"] for part in contents["parts"] for c in part["chapters"]]
+    assert {f"book/{name}" for name in NAMES} <= set(listed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_module_is_its_chapter(name):
+    text = chapters.module_text(name)
+    assert chapters.module_path(name).read_text() == text, (
+        f"gcvit/{name}.py is not book/{name}.ipynb without its outputs; "
+        f"run: make chapters NAMES={name}"
+    )
+    compile(text, name, "exec")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_chapter_was_run_from_top_to_bottom(name):
+    counts = [cell.execution_count for cell in code_cells(name)]
+    assert counts == list(range(1, len(counts) + 1)), (
+        f"run: make chapters NAMES={name}"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_are_fit_to_publish(name):
+    assert chapters.chapter_path(name).stat().st_size < 500_000
+    for cell in code_cells(name):
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", cell.source
+            assert not re.search(r"/(home|root|tmp|work)/", str(output))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_figure_says_what_is_to_be_seen(name):
+    for cell in code_cells(name):
+        data = [output.get("data", {}) for output in cell.outputs]
+        if any("image/svg+xml" in item for item in data):
+            assert cell.metadata["mystnb"]["image"]["alt"], cell.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_code_fits_the_page(name):
+    for cell in code_cells(name):
+        lines = cell.source.splitlines()
+        too_wide = [line for line in lines if len(line) > 79]
+        assert not too_wide, f"{name}: {too_wide}"
+        assert len(lines) <= 40 or not is_demo(cell), cell.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_chapter_starts_by_installing_the_package(name):
+    first = code_cells(name)[0]
+    assert is_demo(first)
+    assert "import gcvit" in first.source and "%pip install" in first.source
+    assert first.source == code_cells(NAMES[0])[0].source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_chapter_has_a_proof_and_breaks_it(name):
+    source = "\n".join(cell.source for cell in code_cells(name))
+    assert "assert difference < check.TOLERANCE" in source
+    assert "assert difference > check.TOLERANCE" in source
+    solutions = [
+        cell
+        for cell in code_cells(name)
+        if "hide-cell" in cell.metadata.get("tags", [])
+    ]
+    assert solutions and all(cell.outputs for cell in solutions)

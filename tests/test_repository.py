@@ -1,0 +1,65 @@
+"""What stands in one place stands there only, and its copies agree."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+from tools import stamp
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_each_copy_of_the_address_is_the_address():
+    assert stamp.stamped_address() == stamp.address(), "run: make stamp"
+    slug = re.escape(stamp.address().rsplit("/", 1)[1])
+    must_have = ["README.md", "CITATION.cff", "book/intro.md"]
+    must_have += [f"book/{path.name}" for path in ROOT.glob("book/*.ipynb")]
+    for path in stamp.places():
+        text = path.read_text()
+        found = set(re.findall(rf"https://github\.com/[\w.-]+/{slug}", text))
+        name = path.relative_to(ROOT).as_posix()
+        assert found <= {stamp.address()}, f"{name}; run: make stamp"
+        assert found or name not in must_have, f"no address in {name}"
+
+
+def test_the_address_is_this_repository_on_github():
+    here = os.environ.get("GITHUB_REPOSITORY")
+    # Outside GitHub there is nothing to compare the address with.
+    assert here is None or stamp.address().endswith(f"/{here}"), (
+        f"this is {here}: set repository: url in _config.yml, run: make stamp"
+    )
+
+
+def test_the_conda_environment_is_the_locked_one():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert conda == ["python=3.11", "pip"]
+    assert pip == {"pip": ["-r requirements.lock", "-e ."]}
+    assert PROJECT["requires-python"] == ">=3.11"
+
+
+def test_the_lock_pins_everything_and_names_no_registry():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert all(re.match(r"[\w.-]+==[\w.]+( ;.+)?$", line) for line in lines)
+    pinned = {re.split("==", line)[0] for line in lines}
+    wanted = [
+        re.match(r"[\w-]+", requirement).group()
+        for extra in PROJECT["optional-dependencies"].values()
+        for requirement in extra
+    ]
+    assert set(wanted) - {"gcvit-book"} <= pinned, "run: make lock"
+
+
+def test_the_changelog_opens_with_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    first = re.search(r"^## (\S+)", changelog, re.M).group(1)
+    assert first == PROJECT["version"]
+
+
+def test_the_oldest_stack_is_the_declared_one():
+    oldest = (ROOT / "tests" / "backends" / "oldest.txt").read_text()
+    pinned = re.search(r"^keras==(\d+\.\d+)", oldest, re.M).group(1)
+    assert PROJECT["dependencies"] == [f"keras>={pinned}"]
