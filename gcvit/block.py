@@ -60,11 +60,10 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-With attention in windows as $\mathrm{A}$ and two vectors $\gamma$ that exist
-only in the larger variants:
+With two vectors $\gamma$ that exist only in the larger variants:
 
 $$\begin{aligned}
-y &= x + \mathrm{DropPath}\!\left(\gamma_1 \cdot \mathrm{A}(\mathrm{LN}_1(x))\right)\\
+y &= x + \mathrm{DropPath}\!\left(\gamma_1 \cdot \mathrm{Attention}(\mathrm{LN}_1(x))\right)\\
 z &= y + \mathrm{DropPath}\!\left(\gamma_2 \cdot \mathrm{MLP}(\mathrm{LN}_2(y))\right)
 \end{aligned}$$
 
@@ -457,7 +456,7 @@ Leave out the transpose between the two reshapes, and the windows still have
 the right shape. They hold the wrong pixels: strips instead of squares.
 """
 
-# %% mystnb={"image": {"alt": "The first window cut without the transpose: the photograph's top rows, stacked as strips, beside the true first window."}} tags=["active-ipynb"]
+# %% mystnb={"image": {"alt": "Left, the true first window. Right, the one cut without the transpose: the top 14 rows of the photograph, each broken into four lines."}} tags=["active-ipynb"]
 r"""
 strips = photo.reshape(-1, 56, 56, 3)
 _, axes = plots.plt.subplots(1, 2, figsize=(4.5, 2.4), layout="constrained")
@@ -470,7 +469,7 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-Such a cut, undone by the matching wrong reverse, trains without complaint. The
+Such a cut, undone by the matching wrong reverse, runs without complaint. The
 parity check does not let it pass.
 """
 

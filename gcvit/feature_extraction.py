@@ -36,8 +36,8 @@ questioned by that summary.
 
 The summary must be 7×7 when the windows are 7×7. A map of 56×56 therefore goes
 through three halvings: 56, 28, 14, 7. Each halving is one `FeatureExtraction`:
-the fused MBConv of the last chapter, added to its input, then a max-pooling
-with stride 2. The channels stay as they are.
+the fused MBConv of [Reduce size](reduce_size.ipynb), added to its input, then a
+max-pooling with stride 2. The channels stay as they are.
 """
 
 # %% mystnb={"image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
@@ -88,6 +88,9 @@ from gcvit.reduce_size import fused_mbconv, halve
 r"""
 PyTorch pads a max-pooling with minus infinity, so that the border never wins.
 Keras's pooling has no such option, so `call` pads first.
+
+`keepdims` here keeps height and width; in `ReduceSize` it kept the channels.
+Both names are the Keras example's.
 """
 
 
@@ -277,8 +280,8 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-In two dimensions the zeros win along a whole edge of the map. The parity check
-sees it at once.
+In two dimensions the zeros win in the top row and the left column, wherever
+the values there are negative. The parity check sees it at once.
 """
 
 # %% tags=["active-ipynb"]
@@ -300,8 +303,8 @@ assert difference > check.TOLERANCE
 # %% [markdown]
 r"""
 The other way to go wrong is `padding="same"`, which moves every window by one
-pixel, as in [the chapter on ReduceSize](reduce_size.ipynb). Another port of
-this model does that.
+pixel, as in [Reduce size](reduce_size.ipynb). keras_cv_attention_models 1.4.3
+does that.
 
 ## Summary
 

@@ -342,9 +342,9 @@ plots.plt.show()
 r"""
 ## What can go wrong
 
-Two slips keep every shape and every weight. One is to start with a global
-block. The other is to compute the query anew before each block, from the
-refined map, which sounds like a good idea and is another model.
+One slip keeps every shape and every weight: computing the query anew before
+each global block, from the refined map. It sounds like a good idea, and is
+another model.
 """
 
 # %% tags=["active-ipynb"]
@@ -363,7 +363,7 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-A window that does not fit says so, and says what would.
+If a window does not fit, the level says so, and lists those that do.
 """
 
 # %% tags=["active-ipynb"]
@@ -386,14 +386,14 @@ r"""
 
 1. How many of the blocks of a level of depth 19 are global?
 2. Does a map of 48×96 fit a window of 6×6? Of 6×12? Of 12×24?
-3. Why can the query generator not be left out in a level of depth 1?
+3. Could a level of depth 1 do without its query generator?
 4. List all windows that fit a map of 96×96.
 
 <details><summary>Answers to 1, 2 and 3</summary>
 
 1. Nine: those with the numbers 1, 3, … 17. The last one, 18, is local.
 2. Not 6×6, since 48 is 6·2³ and 96 is 6·2⁴. Yes 6×12, with $K = 3$, and 12×24, with $K = 2$.
-3. It could, without any effect on the answer. But checkpoints hold its weights, and loading would find no place for them.
+3. Its answer would be the same. But checkpoints hold the generator's weights, and a model without it would not be the one they were saved from.
 
 </details>
 

@@ -32,13 +32,13 @@ r"""
 All parts are there; what is left is to put them in line. The
 [stem](patch_embed.ipynb) turns an image into a map of tokens. Four
 [levels](level.ipynb) refine it, each on half the resolution and twice the
-channels of the one before. A head normalises the last map, averages it over
+channels of the one before. The head normalises the last map, averages it over
 all positions, and gives each class a score.
 """
 
-# %% mystnb={"image": {"alt": "Row of maps that shrink in size and grow in depth: image 224 by 224, stem 56 by 56 with 64 channels, then 28 by 28 with 128, 14 by 14 with 256, 7 by 7 with 512 channels, and 1000 classes."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "Row of maps that shrink in size and grow in depth: image 224 by 224, stem 56 by 56 with 64 channels, then 28 by 28 with 128, 14 by 14 with 256, twice 7 by 7 with 512 channels, and 1000 classes."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(16, 4.2)
+axes = plots.canvas(19, 4.2, figure_width=9)
 sizes = [(224, 3), (56, 64), (28, 128), (14, 256), (7, 512), (7, 512)]
 names = ["image", "stem", "level 0", "level 1", "level 2", "level 3"]
 x = 0.2
@@ -46,28 +46,34 @@ for name, (size, channels) in zip(names, sizes):
     height, width = 0.8 + size / 110, 0.5 + channels / 400
     color = plots.HERE if name.startswith("level") else plots.PAPER
     plots.box(axes, x, 2.3 - height / 2, width, height, "", color)
-    label = f"{name}\n{size}×{size}×{channels}"
-    axes.text(x + width / 2, 0.1, label, ha="center")
-    plots.arrow(axes, (x + width, 2.3), (x + width + 0.9, 2.3))
-    x += width + 0.9
+    label = f"{name}\n{size}×{size}\n×{channels}"
+    axes.text(x + width / 2, -0.5, label, ha="center")
+    plots.arrow(axes, (x + width, 2.3), (x + width + 1.3, 2.3))
+    x += width + 1.3
 plots.box(axes, x, 1.6, 1.6, 1.4, "1000\nclasses")
 plots.plt.show()
 """
 
 # %% [markdown]
 r"""
-For level $i$, counted from 0, and an image of $H \times W$:
+The figure shows what each part returns; a level's map is halved already, except
+in the last. What level $i$, counted from 0, receives from an image of
+$H \times W$ is
 
-$$x_{i} \in \mathbb{R}^{\,H/2^{i+2} \times W/2^{i+2} \times 2^i C},
-\qquad
-p = \mathrm{softmax}\!\left(W\,\overline{\mathrm{LN}(x)} + b\right)$$
+$$x_{i} \in \mathbb{R}^{\,H/2^{i+2} \times W/2^{i+2} \times 2^i C},$$
 
-where $x$ is the last level's output and the bar its mean over positions.
+and the answer is
+
+$$p = \mathrm{softmax}\!\left(W\,\overline{\mathrm{LN}(x)} + b\right),$$
+
+where $x$ is what the last level returns, and the bar is the mean over
+positions. What goes into the softmax is called the logits.
 
 The official class is `GCViT` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
 The arguments have the names of the
 [Keras example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/),
-so code written for it works here unchanged, and so do its checkpoints.
+so the code that uses its `GCViT` works here unchanged. Its checkpoints load,
+and give the official answers, not the example's.
 
 ## The code
 """
@@ -280,10 +286,9 @@ VARIANTS = {
 r"""
 ### Loading weights
 
-Keras checks a file against a model, but not the model against the file: what
-is in the file and not in the model is passed over in silence. And a model that
-has no variables yet loads nothing, just as silently. `GCViT` refuses both, and
-to say what differs it needs to see what a file holds.
+Keras looks up each of the model's weights in the file, and ignores what else is
+there. And a model that has no variables yet loads nothing, without a word.
+`GCViT` refuses both. To say what differs it needs to see what a file holds.
 """
 
 
@@ -573,6 +578,8 @@ class GCViT(keras.Model):
         return self.head(self.pool(self.norm(x)))  # (B, num_classes)
 
     def compute_output_shape(self, input_shape):
+        if self.built:
+            self.check_input(input_shape)
         return (input_shape[0], self.num_classes)
 
     def build_graph(self, input_shape=None):
@@ -701,7 +708,7 @@ r"""
 11,995,428 parameters, the official number. Where are they?
 """
 
-# %% mystnb={"image": {"alt": "Bar chart of parameters: the stem and levels 0 and 1 have less than a million each, levels 2 and 3 more than five million each, the head half a million."}} tags=["active-ipynb"]
+# %% mystnb={"image": {"alt": "Bar chart of parameters: the stem and levels 0 and 1 have less than a million each, levels 2 and 3 more than five million each, the norm almost none, the head half a million."}} tags=["active-ipynb"]
 r"""
 parts = [model.patch_embed, *model.levels, model.norm, model.head]
 counts = [part.count_params() / 1e6 for part in parts]
@@ -756,8 +763,8 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-A difference in the third decimal looks like rounding. It is not, and it is
-hundreds of times above the bound.
+A difference in the third decimal looks like rounding. It is two hundred times
+the bound.
 
 Loading into the wrong model is an error that says what differs, and nothing is
 lost: the model keeps its weights.
@@ -767,6 +774,7 @@ lost: the model keeps its weights.
 r"""
 other = GCViT(**(small | {"depths": (1, 2, 1, 2), "num_classes": 5}))
 other.build((None, 224, 224, 3))
+before = other.get_weights()
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "small.weights.h5"
     model.save_weights(path)
@@ -774,6 +782,7 @@ with tempfile.TemporaryDirectory() as folder:
         other.load_weights(path)
     except ValueError as error:
         print(str(error).replace(folder, "…"))
+assert all(map(np.array_equal, before, other.get_weights()))
 """
 
 # %% [markdown]
@@ -795,20 +804,20 @@ r"""
 
 - `GCViT` is a stem, four levels and a head; the variants differ in a few numbers.
 - An image size works if every level's map is $2^K$ windows high and wide; `check_image_size` tells, `windows_for` helps.
-- The answers equal the official ones to five decimals of their spread.
+- The small model's answers equal the official ones to five decimals of their spread.
 
 ## Exercises
 
 1. Which windows does a model for 512×512 pixels need, if its levels halve as often as the official ones?
-2. Most parameters are in the last two levels. Where is most of the computation of the stem's successor, level 0, compared with level 3: in the number of tokens, or in the channels?
+2. Level 3 has 30 times the parameters of level 0. Does a dense layer between equal widths also cost more multiplications there? (It costs tokens · channels².)
 3. Why does the model refuse an image of another size, although every convolution would take it?
 4. Build a small model for 96×128 images with five classes and call it.
 
 <details><summary>Answers to 1, 2 and 3</summary>
 
 1. 16, 16, 32 and 16: the maps are 128, 64, 32 and 16, halved three times, twice, and never.
-2. Level 0 has 64 times as many tokens as level 3, and an eighth of its channels. A dense layer costs tokens times channels squared, so the two are even there: 64 · 1 against 1 · 64.
-3. The bias tables are as large as the window, and the number of halvings is fixed with it. Another map would need other windows.
+2. No. Level 0 has 64 times as many tokens as level 3, and an eighth of its channels: 64 · 1 against 1 · 64.
+3. The number of halvings is fixed when the model is built, and with it the layers of the query generators. At 448×448 the same windows fit, with one halving more in each level; at other sizes the windows change too, and with them the bias tables.
 
 </details>
 
@@ -825,5 +834,6 @@ print(settings["window_size"], tuple(model(ops.ones((2, *size, 3))).shape))
 
 # %% [markdown]
 r"""
-You have built GCViT. The [API reference](api.md) lists every public name.
+You have built GCViT. The [API reference](api.md) lists every name that `gcvit`
+exports.
 """

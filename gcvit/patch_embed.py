@@ -30,8 +30,8 @@ r"""
 ## The idea
 
 A transformer works on tokens: vectors that each stand for a piece of the
-image. ViT cuts the image into squares that do not overlap and projects each
-one. An edge that falls between two squares is seen by neither as a whole.
+image. ViT and Swin cut the image into squares that do not overlap and project
+each one. An edge that falls between two squares is seen by neither as a whole.
 
 GCViT's pieces overlap. A 3×3 convolution with stride 2 projects the pixels
 into `embed_dim` channels, and a `ReduceSize` that keeps the channels halves
@@ -39,12 +39,12 @@ the map once more. Each token is then computed from a neighbourhood larger than
 its own 4×4 pixels.
 """
 
-# %% mystnb={"image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in ViT. Below it, eight windows of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in Swin. Below it, eight windows of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(20, 5)
 for pixel in range(16):
     plots.box(axes, 3.5 + pixel, 2.2, 1, 0.9, str(pixel))
-axes.text(2.4, 4.4, "ViT, patch 4", ha="right", va="center")
+axes.text(2.4, 4.4, "Swin, patch 4", ha="right", va="center")
 axes.text(2.4, 0.9, "3×3, stride 2", ha="right", va="center")
 for patch in range(4):
     line = [3.6 + 4 * patch, 7.4 + 4 * patch]
@@ -159,9 +159,9 @@ assert difference < check.TOLERANCE
 
 # %% [markdown]
 r"""
-How far does one token see? Change one pixel at a time along a row and look
-which tokens notice. Squeeze and excitation averages over the whole map, so
-every token notices a little. Take it out of the way, by fixing its weights at
+How far does one token see? Change one pixel at a time along a row, and look
+whether one token notices. Squeeze and excitation averages over the whole map,
+so it notices every pixel a little. Take it out of the way, by fixing its weights at
 one half, and the convolutions' own reach remains.
 """
 
@@ -185,12 +185,12 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-A patch of ViT would see four pixels and nothing else.
+A patch of 4×4 would see four pixels of this row and nothing else.
 
 ## What can go wrong
 
-A natural shortcut is the non-overlapping projection of ViT: one convolution of
-size 4 and stride 4. The shape is the same.
+A natural shortcut is a projection without overlap: one convolution of size 4
+and stride 4. The shape is the same.
 """
 
 # %% tags=["active-ipynb"]
@@ -203,8 +203,7 @@ print(tuple(PatchEmbed(64)(image).shape))
 
 # %% [markdown]
 r"""
-The check that catches it is the parameter count, and the weights, which do not
-load: `ReduceSize` is missing.
+The check that catches it is the parameter count: 3,136 instead of 45,632.
 
 Another slip is to forget the normalisation of the image. The stem ends in a
 layer normalisation, so pixels from 0 to 255 still give tokens of the usual
@@ -225,27 +224,30 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-Nothing looks broken, and everything is. When a pretrained model answers
-nonsense, check the preprocessing first.
+The spread looks right; the numbers are not. So when a pretrained model answers
+nonsense, check the preprocessing first. NVIDIA's weights want pixels divided
+by 255, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), channel
+by channel (`default_cfgs` in its `models/gc_vit.py`). The small model of these
+proofs takes (pixel − 128) / 64.
 
 ## Summary
 
 - Two overlapping convolutions with stride 2 turn an image into tokens.
-- The output is a map, not a sequence: height and width stay until the head.
+- The output is a map, not a sequence. Height and width stay until the model's last layers, the head.
 - There is no position embedding here.
 
 ## Exercises
 
 1. What shape does `PatchEmbed(96)` give for a batch of 2 images of 512×384 pixels in three channels?
 2. Which of the layer's convolutions has a bias, and where does the code say so?
-3. How many tokens would an image of 224×224 pixels give if the stem halved only once, and what would that do to the cost of attention within windows of 7×7?
-4. Check your answer to 1 in code without computing anything.
+3. How many tokens would an image of 224×224 pixels give if the stem halved only once, and what would that do to the cost of attention in windows of 7×7, which is the same for each window?
+4. Check your answer to 1 in code without calling the layer: `compute_output_shape` gives the shape alone.
 
 <details><summary>Answers to 1, 2 and 3</summary>
 
 1. (2, 128, 96, 96).
 2. Only `proj`: it alone is made without `use_bias=False`. `fused_mbconv` and `ReduceSize` switch it off.
-3. 112 · 112 = 12,544 instead of 3,136. The cost of windowed attention grows with the number of windows, so it would be four times as large.
+3. 112 · 112 = 12,544 instead of 3,136. There would be four times as many windows, so the cost would be four times as large.
 
 </details>
 

@@ -86,10 +86,13 @@ def model_map(chapter):
     for owner, label, x, row, width in BOXES:
         color = HERE if owner == chapter else PAPER
         box(axes, x + 1.95, 1.3 * row + 0.3, width, 0.9, label, color)
-    for (_, _, x, row, width), (_, _, end, next_row, _) in zip(
+    for (_, label, x, row, width), (_, _, end, next_row, _) in zip(
         BOXES, BOXES[1:]
     ):
-        if row == next_row > 0:
+        # The global query goes to the global blocks, not to the first.
+        if row == next_row > 0 and label != "GlobalQueryGenerator":
             y = 1.3 * row + 0.75
             arrow(axes, (x + 1.95 + width, y), (end + 1.95, y))
+    axes.plot([3.25, 3.25, 7.7], [2.5, 2.7, 2.7], color=INK, lw=1)
+    arrow(axes, (7.7, 2.7), (7.7, 2.5))
     plt.show()

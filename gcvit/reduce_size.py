@@ -34,10 +34,15 @@ of 2×2 pixels and mixes each square with a dense layer. GCViT uses convolutions
 instead, so that neighbouring squares overlap and share what they see. That
 gives the model a taste for local structure, which attention lacks.
 
-The layer first refines the map with a residual branch, the **fused MBConv**: a
-3×3 convolution per channel, squeeze and excitation, and a 1×1 convolution that
-mixes channels. Then one 3×3 convolution with stride 2 does the shrinking. A
-normalisation opens the layer and another closes it.
+The layer first refines the map with a residual branch: what the branch
+computes is added to what came in. The branch is called **fused MBConv**, after
+the mobile bottleneck convolution of MobileNetV2. It is a 3×3 convolution for
+each channel alone, squeeze and excitation, and a 1×1 convolution that mixes
+channels.
+
+Then one 3×3 convolution with stride 2 does the shrinking. A layer
+normalisation opens the layer and another closes it: each gives the channels of
+a position mean 0 and variance 1, then scales and shifts them.
 """
 
 # %% mystnb={"image": {"alt": "Diagram of ReduceSize: norm1, then the fused MBConv branch added to its input, then a 3 by 3 convolution with stride 2, then norm2."}} tags=["active-ipynb", "hide-input"]
@@ -74,6 +79,9 @@ is written as four steps; the official class is `ReduceSize` in
 [NVlabs/GCVit](https://github.com/NVlabs/GCVit). The block goes back to
 [EfficientNetV2](https://arxiv.org/abs/2104.00298), with a depthwise
 convolution in place of the expanding one.
+
+> The paper's text names a max-pooling as the last step. The official code has
+> the strided convolution, and the released weights were trained with it.
 
 ## The code
 """
@@ -262,18 +270,19 @@ r"""
 The classic mistake is the padding. Keras's `padding="same"` and PyTorch's
 `padding=1` agree with stride 1. With stride 2 and an even size they do not:
 `"same"` needs one extra pixel only, and puts it at the end. Every window then
-sits one pixel further to the right, and one further down.
+sits one pixel further to the right, and one further down. (With `padding=1`
+the pad at the end stays unused: the next window would start past it.)
 """
 
-# %% mystnb={"image": {"alt": "Two rows of eight pixels with padding. With one pixel of padding on both sides the windows are centred on pixels 0, 2, 4 and 6; with padding same they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb"]
+# %% mystnb={"image": {"alt": "Two rows of eight pixels. With one pad on either side, windows of three are centred on pixels 0, 2, 4 and 6, and the right pad is not used; with padding same there is a pad on the right only, and they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb"]
 r"""
 axes = plots.canvas(12, 4.6)
 for y, left, name in ((2.7, 1, "padding=1"), (0.5, 0, 'padding="same"')):
     axes.text(1.9, y + 0.35, name, ha="right", va="center")
-    for pixel in range(-left, 9 - left):
+    for pixel in range(-left, 9):
         inside = 0 <= pixel < 8
         color = plots.PAPER if inside else "white"
-        label = str(pixel) if inside else "0"
+        label = str(pixel) if inside else "pad"
         plots.box(axes, 3 + pixel, y, 1, 0.7, label, color)
     for start in range(-left, 8 - left, 2):
         line = [3.1 + start, 5.9 + start]
@@ -342,7 +351,7 @@ r"""
 <details><summary>Answers to 1, 2 and 3</summary>
 
 1. (1, 4, 4, 1024): half of seven, rounded up, and twice the channels.
-2. After. If it started before, the strided convolution would see the map on its original scale, and the official weights would no longer fit.
+2. After. If it started before, the strided convolution would see the map on its original scale. The official weights would load, and give other numbers.
 3. All. No part depends on height or width: convolutions slide, and squeezing takes the mean over whatever is there.
 
 </details>

@@ -64,12 +64,12 @@ In symbols, for a map $x$ with $C$ channels:
 $$y = x \cdot \sigma\!\left(W_2\,\mathrm{GELU}(W_1\,\bar{x})\right),
 \qquad \bar{x} = \frac{1}{HW}\sum_{i,j} x_{ij}$$
 
-$W_1$ has $C/4$ rows, so the weights of one channel depend on the others
-through a bottleneck. Neither dense layer has a bias.
+$W_1$ has $C/4$ rows, so the weight of one channel depends on the others
+through a bottleneck. Neither dense layer has a bias. GELU is a smooth relative
+of ReLU, and $\sigma$ is the sigmoid.
 
 The layer is from [Hu et al.](https://arxiv.org/abs/1709.01507), who use ReLU
-where GCViT uses GELU. The paper's section "Downsampler" puts it into its fused
-MBConv block; the official class is `SE` in
+ where GCViT uses GELU. The official class is `SE` in
 [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
 
 ## The code
@@ -82,8 +82,8 @@ from keras import layers, ops
 
 # %% [markdown]
 r"""
-The two dense layers live in a list called `fc`. That name, and the order in
-the list, is where checkpoints look for their weights.
+The two dense layers live in a list called `fc`. Checkpoints address their
+weights by that name and by the order in the list.
 
 Every layer of this book creates its variables in `build()`, where it first
 learns how many channels come in. It hands its own `dtype_policy` to the layers
@@ -101,7 +101,7 @@ class SqueezeAndExcitation(layers.Layer):
 
     Args:
         output_dim: number of channel weights, an int; `None` takes as many as
-            the input has channels. Other numbers work only for one channel.
+            the input has channels. An input of one channel takes any number.
         expansion: width of the bottleneck as a fraction of the channels, above
             0; `C * expansion`, rounded down, must be at least 1.
 
@@ -156,8 +156,7 @@ class SqueezeAndExcitation(layers.Layer):
 # %% [markdown]
 r"""
 Keras's `"gelu"` is the exact one, with the error function, as in PyTorch. The
-usual approximation by tanh would move the model's answers by a thousandth of
-their spread.
+usual approximation by tanh would be another model.
 
 ## The proof
 
@@ -182,8 +181,8 @@ Then the numbers. The package carries what each component of the official
 implementation receives and returns, computed in float64 for a small model with
 random weights. `check.parity` loads those weights into your layer, runs it, and
 returns the largest difference, divided by the standard deviation of the
-official output. Float32 rounding stays below $5 \cdot 10^{-6}$, that is, zero
-to five decimals.
+official output. Float32 rounding stays below $10^{-6}$. The bound of this book,
+`check.TOLERANCE`, is $5 \cdot 10^{-6}$: zero to five decimals.
 """
 
 # %% tags=["active-ipynb"]
@@ -198,8 +197,7 @@ print("parameters:", layer.count_params(), "= 8·2 + 2·8")
 # %% [markdown]
 r"""
 What did the layer decide? These are the weights it gives to the eight channels
-of that small model. Random weights have no strong opinion; a trained model's
-spread further.
+of that small model.
 """
 
 # %% mystnb={"image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
@@ -264,14 +262,14 @@ r"""
 ## Exercises
 
 1. How many parameters does the layer have for 64 channels? And for $C$?
-2. Why can the sigmoid not be replaced by a softmax without changing what the layer can say?
+2. A softmax makes its outputs sum to 1. Why would it be a poor replacement for the sigmoid?
 3. Two images are in a batch. Can the weights of one depend on the other?
 4. Show in code that a map with the same value everywhere keeps that form: each channel stays constant.
 
 <details><summary>Answers to 1, 2 and 3</summary>
 
 1. $64 \cdot 16 + 16 \cdot 64 = 2048$; in general $2 \cdot C \cdot \lfloor C/4 \rfloor$.
-2. A softmax makes the weights compete: they sum to 1. With sigmoids, all channels can be loud at once, or none.
+2. The weights would compete: one channel could only get louder if others got quieter. With sigmoids, all channels can be loud at once, or none.
 3. No. The mean runs over height and width only, and the dense layers see one image's means at a time.
 
 </details>

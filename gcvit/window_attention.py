@@ -35,8 +35,8 @@ is compared with all keys, the comparison becomes weights, and the weights mix
 the values.
 
 Among all 3,136 tokens of a 56×56 map that would be 9.8 million comparisons. In
-windows of 7×7 each token meets 49 others, and it is 154 thousand. The price is
-that a window knows nothing of the next one.
+windows of 7×7 each token meets 49, itself among them, and it is 154 thousand.
+The price is that a window knows nothing of the next one.
 
 GCViT alternates two kinds. In **local** attention queries, keys and values all
 come from the window. In **global** attention keys and values come from the
@@ -69,13 +69,15 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-For each of the heads, with $d$ channels a head and a bias $B$ that depends on
-how far query and key are apart:
+The channels are cut into heads, slices of $d$ channels that attend each on its
+own. For one head, with a bias $B$ that depends on how far query and key are
+apart:
 
 $$A = \mathrm{softmax}\!\left(\frac{q\,k^\top}{\sqrt{d}} + B\right),
 \qquad y = A\,v$$
 
-The two kinds differ in $q$ alone. The paper describes the second in its
+The answers of all heads are joined again, and a last dense layer, `proj`, mixes
+them. The two kinds of attention differ in $q$ alone. The paper describes the second in its
 section "Global Self-Attention"; the official classes are `WindowAttention` and
 `WindowAttentionGlobal` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit). The
 local one and the bias are those of
@@ -131,7 +133,7 @@ r"""
 
 Attention does not know where its tokens are: shuffle them, and the answer is
 shuffled the same way. The bias $B$ tells it. In a window of 7×7 a query and a
-key are between 6 rows up and 6 rows down apart, and the same for columns:
+key are at most 6 rows apart, up or down, and the same for columns:
 13 · 13 = 169 offsets. A table holds one number for each offset and head, and
 an index says which row of the table each pair of tokens reads.
 """
@@ -181,8 +183,7 @@ r"""
 ### The layer
 
 One dense layer makes queries, keys and values at once: three times the
-channels in the local case, twice in the global one. The heads are slices of
-the channels.
+channels in the local case, twice in the global one.
 
 In the global case the batch has `B * M` windows but only `B` queries, one for
 each image. `ops.repeat` gives each image's query to each of that image's `M`
@@ -333,8 +334,7 @@ r"""
 > **Why `repeat`, not `tile`.** The batch holds all windows of image 0, then
 > all windows of image 1. `repeat` gives 0 0 0 1 1 1, `tile` gives 0 1 0 1 0 1.
 > With one image there is no difference. With more, `tile` makes one image's
-> answer depend on its neighbours; a well-known port did that until its version
-> 1.0.30.
+> answer depend on its neighbours. timm did that up to its version 1.0.30.
 
 ## The proof
 
@@ -354,8 +354,8 @@ for inputs in ([windows], [windows, q_global]):
 
 # %% [markdown]
 r"""
-Global attention needs fewer parameters, since nothing computes its queries.
-Now the numbers.
+Global attention needs fewer parameters, since its queries come ready-made from
+the generator. Now the numbers.
 """
 
 # %% tags=["active-ipynb"]
@@ -369,12 +369,12 @@ for kind in ("local", "global"):
 
 # %% [markdown]
 r"""
-And the weights? They are what the figure shows for the last layer, a global
-one, in its first window. Each small picture is one token of the global query,
-at its place; in it, how much that query looks at each of the window's tokens.
+What do the weights look like? The figure shows those of the global layer above,
+in its first window. Each small picture is one token of the global query, at
+its place; in it, how much that query looks at each of the window's tokens.
 """
 
-# %% mystnb={"image": {"alt": "Two heat maps, one a head, each of 7 by 7 small pictures of 7 by 7 pixels; each small picture shows where in the window one token of the global query looks."}} tags=["active-ipynb"]
+# %% mystnb={"image": {"alt": "Two heat maps, one for each head, of 7 by 7 small pictures of 7 by 7 pixels; each small picture shows where in the window one token of the global query looks."}} tags=["active-ipynb"]
 r"""
 inputs, _ = check.official("window_attention_global")
 _, scores = layer(*inputs, return_attention_scores=True)
@@ -416,8 +416,8 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-The second classic is a transposed index: the offset from key to query instead
-of from query to key. Left becomes right.
+The second classic is a transposed index: key minus query instead of query minus
+key. Left becomes right.
 """
 
 # %% tags=["active-ipynb"]

