@@ -318,6 +318,18 @@ def test_rates_are_for_training_only(name, rates, run):
     np.testing.assert_array_equal(numpy(run(twin, *inputs)), quiet)
 
 
+@pytest.mark.parametrize("name", ["block_local", "block_global"])
+def test_without_both_branches_a_block_is_the_identity(name, run):
+    keras.utils.set_random_seed(0)
+    cls, arguments, shapes = CASES[name]
+    layer = cls(**arguments, path_drop=0.9999)
+    layer.build(*shapes)
+    randomize(layer)
+    inputs = arrays(shapes)
+    dropped = numpy(run(layer, *inputs, training=True))
+    np.testing.assert_array_equal(dropped, inputs[0])
+
+
 def test_attention_scores(run):
     """Against a few lines of NumPy, in a window that is not square."""
     windows, query = arrays([(6, 8, 8), (2, 2, 4, 8)])

@@ -169,6 +169,27 @@ def test_every_variant_is_counted():
     assert set(gcvit.VARIANTS) == set(PARAMETERS)
 
 
+def test_what_the_counts_do_not_show():
+    """Drop rates, and where the layer scale starts."""
+    rates = {name: x["path_drop"] for name, x in gcvit.VARIANTS.items()}
+    assert rates == {
+        "xxtiny": 0.2,
+        "xtiny": 0.2,
+        "tiny": 0.2,
+        "tiny2": 0.25,
+        "small": 0.3,
+        "small2": 0.35,
+        "base": 0.5,
+        "large": 0.5,
+        "large_21k": 0.5,
+        "large_21k_384": 0.1,
+        "large_21k_512": 0.1,
+    }
+    for name, arguments in gcvit.VARIANTS.items():
+        scale = None if "tiny" in name else 1e-5
+        assert arguments.get("layer_scale") == scale, name
+
+
 def test_parameters_of_xxtiny_line_by_line(build_without_values):
     model = build_without_values("xxtiny")
     counts = [layer.count_params() for layer in model.layers]
@@ -524,10 +545,7 @@ import gcvit
 added = {name.split(".")[0] for name in set(sys.modules) - before}
 print(json.dumps(sorted(added - set(sys.stdlib_module_names))))
 """
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
-    assert answer.returncode == 0, answer.stderr
-    added = set(json.loads(answer.stdout.splitlines()[-1]))
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    added = set(json.loads(printed.splitlines()[-1]))
     backend = keras.backend.backend()
     assert added - {"keras", "numpy", backend} == {"gcvit"}

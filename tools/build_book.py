@@ -1,6 +1,8 @@
 """Build the book from the stored outputs, from nothing, warnings as errors.
 
     python tools/build_book.py
+
+Then check that no page and no output is missing, and say where to look.
 """
 
 import os

@@ -47,6 +47,14 @@ def drop_script(app, error):
 
 def setup(app):
     katex.NODEJS_BINARY = node_program()
+    # Starting it on a Unix socket fails now and then, when the socket is there
+    # before node listens to it; on a port the start tries again.
+    server = katex.KaTeXServer
+    server.start_server_process = server.start_network_socket
+    # Its 5 seconds are too few on a busy machine; after a failed start its
+    # server would stay behind and keep the build's output open.
+    katex.STARTUP_TIMEOUT = 60
+    katex.RENDER_TIMEOUT = 60
     app.connect("doctree-resolved", mark_drawings)
     app.connect("build-finished", drop_script)
     return {"parallel_read_safe": True}
