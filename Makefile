@@ -18,7 +18,7 @@ serve: book
 # The layers, the chapters against their modules, and every chapter rerun with
 # its stored outputs compared.
 test: .venv/ready
-	$(BIN)/python -m pytest --nbval --nbval-current-env \
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest --nbval --nbval-current-env \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--numprocesses 2 --dist loadfile
 

@@ -93,6 +93,30 @@ same, backwards.
 
 
 # %%
+def windows_in(map_size, window_size):
+    """Count the windows in a map.
+
+    Args:
+        map_size: height `H` and width `W` of the map, a pair of ints.
+        window_size: height `h` and width `w` of a window, an int or a pair.
+
+    Returns:
+        How many windows the map is high and wide, a pair of ints.
+
+    Raises:
+        ValueError: if `h` does not divide `H`, or `w` not `W`.
+    """
+    height, width = size_pair(map_size, "map_size")
+    h, w = size_pair(window_size)
+    if height % h or width % w:
+        raise ValueError(
+            f"window_size={window_size} does not divide a map of "
+            f"{height}×{width}."
+        )
+    return height // h, width // w
+
+
+# %%
 def window_partition(x, window_size):
     """Cut a map into windows that do not overlap.
 
@@ -107,11 +131,15 @@ def window_partition(x, window_size):
     Returns:
         The windows, a tensor.
 
+    Raises:
+        ValueError: if the windows do not fit the map.
+
     Source: `window_partition` in NVlabs/GCVit.
     """
+    rows, columns = windows_in(x.shape[1:3], window_size)
     h, w = size_pair(window_size)
-    _, height, width, dim = x.shape
-    x = ops.reshape(x, (-1, height // h, h, width // w, w, dim))
+    dim = x.shape[-1]
+    x = ops.reshape(x, (-1, rows, h, columns, w, dim))
     x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
     return ops.reshape(x, (-1, h, w, dim))
 
@@ -131,11 +159,15 @@ def window_reverse(windows, window_size, height, width):
     Returns:
         The map, a tensor.
 
+    Raises:
+        ValueError: if the windows do not fit the map.
+
     Source: `window_reverse` in NVlabs/GCVit.
     """
+    rows, columns = windows_in((height, width), window_size)
     h, w = size_pair(window_size)
     dim = windows.shape[-1]
-    x = ops.reshape(windows, (-1, height // h, width // w, h, w, dim))
+    x = ops.reshape(windows, (-1, rows, columns, h, w, dim))
     x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
     return ops.reshape(x, (-1, height, width, dim))
 
@@ -182,12 +214,12 @@ class DropPath(layers.Dropout):
     Shapes: `(B, H, W, C)` in and out.
 
     Args:
-        rate: how likely an image's branch is set to zero, in [0, 1]; the
+        rate: how likely an image's branch is set to zero, in [0, 1); the
             others are divided by `1 - rate`.
         seed: an int, for the same choice in each run; `None` for any.
 
     Raises:
-        ValueError: by Keras, for a rate outside [0, 1].
+        ValueError: by Keras, for a rate that is none.
 
     Source: Huang et al., arXiv 1603.09382; `DropPath` in timm.
     """
@@ -229,7 +261,7 @@ class MLP(layers.Layer):
         hidden_features: width between the layers, an int; `None` takes `C`.
         out_features: width of the output, an int; `None` takes `C`.
         activation: a Keras activation, by name or as a function.
-        dropout: dropout rate after each layer, in [0, 1].
+        dropout: dropout rate after each layer, in [0, 1).
 
     Source: `Mlp` in NVlabs/GCVit.
     """
@@ -250,13 +282,16 @@ class MLP(layers.Layer):
 
     def build(self, input_shape):
         dim = input_shape[-1]
-        hidden_features = self.hidden_features or dim
+        hidden_features = self.hidden_features
+        if hidden_features is None:
+            hidden_features = dim
+        (*_, output_dim) = self.compute_output_shape(input_shape)
         dtype = self.dtype_policy
         self.fc1 = layers.Dense(
             hidden_features, activation=self.activation, dtype=dtype
         )
         self.drop1 = layers.Dropout(self.dropout, dtype=dtype)
-        self.fc2 = layers.Dense(self.out_features or dim, dtype=dtype)
+        self.fc2 = layers.Dense(output_dim, dtype=dtype)
         self.drop2 = layers.Dropout(self.dropout, dtype=dtype)
         self.fc1.build((None, dim))
         self.fc2.build((None, hidden_features))
@@ -266,7 +301,9 @@ class MLP(layers.Layer):
         return self.drop2(self.fc2(x))  # (…, out_features)
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.out_features or input_shape[-1])
+        if self.out_features is None:
+            return input_shape
+        return (*input_shape[:-1], self.out_features)
 
     def get_config(self):
         config = {
@@ -346,12 +383,8 @@ class Block(layers.Layer):
 
     def build(self, inputs_shape, q_global_shape=None):
         _, height, width, dim = inputs_shape
+        windows_in((height, width), self.window_size)
         h, w = self.window_size
-        if height % h or width % w:
-            raise ValueError(
-                f"window_size={self.window_size} does not divide a map of "
-                f"{height}×{width}."
-            )
         dtype = self.dtype_policy
         self.norm1 = layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
         self.attn = WindowAttention(

@@ -80,6 +80,7 @@ class is `GCViTLayer` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
 
 # %%
 import keras
+import numpy as np
 from keras import layers
 
 from gcvit.block import Block
@@ -158,8 +159,9 @@ class Level(layers.Layer):
             leaves the scales out.
 
     Raises:
-        ValueError: if `path_drop` has not one rate a block; when built, if the
-            windows do not fit the map, or if `num_heads` does not divide `C`.
+        ValueError: if `depth` is below 1, or `path_drop` has not one rate a
+            block; when built, if the windows do not fit the map, or if
+            `num_heads` does not divide `C`.
 
     Source: paper, the architecture; `GCViTLayer` in NVlabs/GCVit.
     """
@@ -191,14 +193,16 @@ class Level(layers.Layer):
         self.attention_dropout = attention_dropout
         self.path_drop = path_drop
         self.layer_scale = layer_scale
-        if isinstance(path_drop, (list, tuple)) and len(path_drop) != depth:
+        if depth < 1:
+            raise ValueError(f"depth={depth} leaves no block.")
+        if np.ndim(path_drop) and len(path_drop) != depth:
             raise ValueError(
                 f"path_drop={path_drop} has {len(path_drop)} rates for "
                 f"depth={depth} blocks."
             )
 
     def build(self, input_shape):
-        _, height, width, _ = input_shape
+        height, width = size_pair(input_shape[1:3], "map_size")
         count = halvings((height, width), self.window_size)
         if count is None:
             windows = fitting_windows((height, width))
@@ -211,9 +215,7 @@ class Level(layers.Layer):
         self.q_global_gen = GlobalQueryGenerator(
             [False] * count or [True], dtype=dtype
         )
-        path_drop = self.path_drop
-        if not isinstance(path_drop, (list, tuple)):
-            path_drop = [path_drop] * self.depth
+        path_drop = np.broadcast_to(self.path_drop, self.depth).tolist()
         self.blocks = [
             Block(
                 self.window_size,
@@ -280,7 +282,6 @@ counts.
 
 # %% tags=["active-ipynb"]
 r"""
-import numpy as np
 from keras import ops
 
 x = keras.random.normal((1, 56, 56, 64), seed=0)

@@ -79,6 +79,9 @@ and give the official answers, not the example's.
 """
 
 # %%
+import json
+import numbers
+import operator
 import tempfile
 import zipfile
 from pathlib import Path
@@ -99,7 +102,7 @@ r"""
 ### Image sizes
 
 Each level has [its rule](level.ipynb): its map is $2^K$ windows high and wide.
-Four small functions carry it to the image.
+A few small functions carry it to the image.
 """
 
 
@@ -127,6 +130,26 @@ def level_maps(image_size, levels=4):
 
 
 # %%
+def one_a_level(name, entries):
+    """Give an argument with one entry a level as a tuple.
+
+    Args:
+        name: the argument's name, for the error.
+        entries: the argument.
+
+    Returns:
+        A tuple of the entries.
+
+    Raises:
+        ValueError: if it is no sequence, or empty.
+    """
+    is_sequence = np.iterable(entries) and not isinstance(entries, str)
+    if not is_sequence or not len(entries):
+        raise ValueError(f"{name}={entries!r} needs one entry a level.")
+    return tuple(entries)
+
+
+# %%
 def windows_for(image_size, levels=4):
     """Choose windows that work for an image size.
 
@@ -146,11 +169,11 @@ def windows_for(image_size, levels=4):
     Raises:
         ValueError: for an image size that is none.
     """
-    wanted = (3, 2, *[0] * levels)
     windows = []
-    for count, map_size in zip(wanted, level_maps(image_size, levels)):
-        fitting = fitting_windows(map_size)
-        height, width = fitting[max(-1 - count, -len(fitting))]
+    for level, map_size in enumerate(level_maps(image_size, levels)):
+        halved = fitting_windows(map_size)[::-1]  # not at all, once, twice, …
+        count = {0: 3, 1: 2}.get(level, 0)
+        height, width = halved[min(count, len(halved) - 1)]
         windows.append(height if height == width else (height, width))
     return tuple(windows)
 
@@ -158,6 +181,9 @@ def windows_for(image_size, levels=4):
 # %%
 def nearest_image_sizes(image_size, window_size):
     """Find the two nearest image sizes that work with given windows.
+
+    Only multiples of 4 are listed. A size of up to 3 pixels less has the same
+    maps, since the stem rounds up, and works too.
 
     Args:
         image_size: height and width of the image, an int or a pair.
@@ -196,6 +222,7 @@ def check_image_size(image_size, window_size):
             fails, the nearest image sizes that work with these windows, and
             windows that work with this image size.
     """
+    window_size = one_a_level("window_size", window_size)
     maps = level_maps(image_size, len(window_size))
     counts = tuple(map(halvings, maps, window_size))
     if None not in counts:
@@ -322,6 +349,41 @@ def stored_shapes(path):
     return shapes
 
 
+# %%
+def stored_windows(path):
+    """Read the windows of the model that a Keras checkpoint was saved from.
+
+    Args:
+        path: a `.keras` or `.weights.h5` file.
+
+    Returns:
+        A list of (height, width) pairs; `None` where the file does not say.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))["config"]
+    windows = config.get("window_size")
+    return windows and [size_pair(window) for window in windows]
+
+
+# %%
+def only_in(one, other):
+    """List the first weights that one checkpoint has and another has not.
+
+    Args:
+        one: names and shapes, a dict.
+        other: another such dict.
+
+    Returns:
+        A text; "nothing" for none.
+    """
+    extra = sorted(one.items() - other.items())
+    names = ", ".join(f"{name} {shape}" for name, shape in extra[:3])
+    more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+    return (names or "nothing") + more
+
+
 # %% [markdown]
 r"""
 ### Arguments
@@ -331,35 +393,71 @@ What cannot work fails in the constructor, with the argument's name.
 
 
 # %%
-def check_levels(embed_dim, depths, num_heads, window_size):
-    """Check that the arguments of `GCViT` with one entry a level agree.
+def whole_number(name, value, least=1):
+    """Give an argument as an int, NumPy's ints too.
 
     Args:
-        embed_dim: channels of the first level.
-        depths: blocks of each level.
-        num_heads: attention heads of each level.
-        window_size: window of each level.
+        name: the argument's name, for the error.
+        value: the argument.
+        least: the smallest number that works, an int.
+
+    Returns:
+        An int.
 
     Raises:
-        ValueError: if their lengths differ, if a level has no block, or if
-            heads do not divide a level's channels.
+        ValueError: for anything else.
     """
-    given = {
-        "depths": depths,
-        "num_heads": num_heads,
-        "window_size": window_size,
-    }
-    for name, value in given.items():
-        if not isinstance(value, (list, tuple)) or len(value) != len(depths):
-            listed = ", ".join(f"{name}={given[name]}" for name in given)
-            raise ValueError(
-                f"{listed} need one entry a level; {name} is the odd one."
-            )
-    if not depths or min(depths) < 1:
-        raise ValueError(f"depths={depths} leaves a level without a block.")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name}={value!r} is no int of at least {least}.")
+    return number
+
+
+# %%
+def rate_below_one(name, value):
+    """Give a rate as a float.
+
+    Args:
+        name: the argument's name, for the error.
+        value: the argument, in [0, 1).
+
+    Returns:
+        A float.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
+        raise ValueError(f"{name}={value!r} is no rate in [0, 1).")
+    return float(value)
+
+
+# %%
+def check_levels(embed_dim, depths, num_heads, window_size):
+    """Check that arguments of `GCViT` agree with each other.
+
+    Args:
+        embed_dim: channels of the first level, an int.
+        depths: blocks of each level, a tuple of ints.
+        num_heads: attention heads of each level, a tuple of ints.
+        window_size: window of each level, a tuple.
+
+    Raises:
+        ValueError: if their lengths differ, or if heads do not divide a
+            level's channels.
+    """
+    if not len(depths) == len(num_heads) == len(window_size):
+        raise ValueError(
+            f"depths={depths}, num_heads={num_heads} and "
+            f"window_size={window_size} differ in length; each needs one "
+            "entry a level."
+        )
     for level, heads in enumerate(num_heads):
         dim = embed_dim * 2**level
-        if heads < 1 or dim % heads:
+        if dim % heads:
             raise ValueError(
                 f"embed_dim={embed_dim} gives level {level} {dim} channels, "
                 f"which num_heads={num_heads} does not divide there."
@@ -409,7 +507,8 @@ class GCViT(keras.Model):
             `None` gives logits.
 
     Raises:
-        ValueError: if an argument cannot work, with its name and value.
+        ValueError: for sizes, numbers and rates that cannot work, with the
+            argument's name and value.
 
     Source: Hatamizadeh et al., arXiv 2206.09959; `GCViT` in NVlabs/GCVit.
     """
@@ -432,42 +531,46 @@ class GCViT(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_levels(embed_dim, depths, num_heads, window_size)
-        rates = {
-            "drop_rate": drop_rate,
-            "attention_dropout": attention_dropout,
-            "path_drop": path_drop,
-        }
-        for name, rate in rates.items():
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name}={rate} is no rate in [0, 1).")
-        if num_classes < 1:
-            raise ValueError(f"num_classes={num_classes} is less than 1.")
         # === Config ===
         self.window_size = tuple(
-            size if isinstance(size, int) else size_pair(size)
-            for size in window_size
+            size_pair(window)
+            if np.iterable(window)
+            else whole_number("window_size", window)
+            for window in one_a_level("window_size", window_size)
         )
-        self.embed_dim = embed_dim
-        self.depths = tuple(depths)
-        self.num_heads = tuple(num_heads)
-        self.drop_rate = drop_rate
+        self.embed_dim = whole_number("embed_dim", embed_dim, least=4)
+        self.depths = depths = tuple(
+            whole_number("depths", depth)
+            for depth in one_a_level("depths", depths)
+        )
+        self.num_heads = tuple(
+            whole_number("num_heads", heads)
+            for heads in one_a_level("num_heads", num_heads)
+        )
+        check_levels(
+            self.embed_dim, depths, self.num_heads, self.window_size
+        )
+        if not isinstance(mlp_ratio, numbers.Real) or mlp_ratio <= 0:
+            raise ValueError(f"mlp_ratio={mlp_ratio!r} is not above 0.")
+        self.drop_rate = rate_below_one("drop_rate", drop_rate)
         self.mlp_ratio = mlp_ratio
         self.qkv_bias = qkv_bias
         self.qk_scale = qk_scale
-        self.attention_dropout = attention_dropout
-        self.path_drop = path_drop
+        self.attention_dropout = rate_below_one(
+            "attention_dropout", attention_dropout
+        )
+        self.path_drop = rate_below_one("path_drop", path_drop)
         self.layer_scale = layer_scale
-        self.num_classes = num_classes
+        self.num_classes = whole_number("num_classes", num_classes)
         self.head_activation = keras.activations.get(head_activation)
         # The size that the last window would cover whole; build() may differ.
-        height, width = size_pair(window_size[-1])
+        height, width = size_pair(self.window_size[-1])
         stride = 2 ** (len(depths) + 1)
         self.image_shape = (height * stride, width * stride, 3)
         # === Layers ===
         dtype = self.dtype_policy
         self.patch_embed = PatchEmbed(
-            embed_dim, dtype=dtype, name="patch_embed"
+            self.embed_dim, dtype=dtype, name="patch_embed"
         )
         self.pos_drop = layers.Dropout(drop_rate, dtype=dtype, name="pos_drop")
         path_drops = np.linspace(0, path_drop, sum(depths)).tolist()
@@ -475,8 +578,8 @@ class GCViT(keras.Model):
         for i, depth in enumerate(depths):
             level = Level(
                 depth,
-                num_heads[i],
-                window_size[i],
+                self.num_heads[i],
+                self.window_size[i],
                 downsample=i < len(depths) - 1,
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
@@ -497,7 +600,7 @@ class GCViT(keras.Model):
         )
         # In float32 where the rest is in bfloat16: probabilities need it.
         self.head = layers.Dense(
-            num_classes,
+            self.num_classes,
             activation=self.head_activation,
             dtype=self.variable_dtype,
             name="head",
@@ -524,11 +627,16 @@ class GCViT(keras.Model):
 
     def build(self, input_shape):
         if self.built:
-            return self.check_input(input_shape)
+            return self._check_input(input_shape)
         if len(input_shape) != 4 or None in input_shape[1:]:
             raise ValueError(
                 f"input_shape={input_shape} is not (batch, height, width, "
                 "channels) with fixed height, width and channels."
+            )
+        if input_shape[1] <= 4 < input_shape[3]:
+            raise ValueError(
+                f"input_shape={input_shape} looks like channels first; images "
+                "are (batch, height, width, channels)."
             )
         check_image_size(tuple(input_shape[1:3]), self.window_size)
         self.image_shape = tuple(input_shape[1:])
@@ -539,8 +647,11 @@ class GCViT(keras.Model):
             shape = level.compute_output_shape(shape)
         self.norm.build(shape)
         self.head.build((None, shape[-1]))
+        # Variables made just now do not know of parts frozen before.
+        for layer in self.layers:
+            layer.trainable = layer.trainable
 
-    def check_input(self, input_shape):
+    def _check_input(self, input_shape):
         """Raise `ValueError` for images of another size than was built."""
         if tuple(input_shape[1:]) != self.image_shape:
             raise ValueError(
@@ -549,11 +660,13 @@ class GCViT(keras.Model):
                 "build another one for them."
             )
 
-    def feature_maps(self, images):
+    def feature_maps(self, images, training=None):
         """Compute the map after the stem and after each level.
 
         Args:
             images: as in a call, `(B, H, W, channels)`.
+            training: whether to drop out, a bool; `None` takes the mode of
+                the call around, or else does not.
 
         Returns:
             A dict in the order of computation: `"stem"` and `"level_0"`,
@@ -564,22 +677,24 @@ class GCViT(keras.Model):
             ValueError: for images of another size than was built.
         """
         if self.built:
-            self.check_input(images.shape)
+            self._check_input(images.shape)
         else:
             self.build(images.shape)
-        x = self.pos_drop(self.patch_embed(images))
+        x = self.patch_embed(images)
+        x = self.pos_drop(x, training=training)
         maps = {"stem": x}
         for i, level in enumerate(self.levels):
-            x = maps[f"level_{i}"] = level(x)
+            x = maps[f"level_{i}"] = level(x, training=training)
         return maps
 
-    def call(self, inputs):
-        *_, x = self.feature_maps(inputs).values()  # the last level's
+    def call(self, inputs, training=None):
+        maps = self.feature_maps(inputs, training)
+        *_, x = maps.values()  # the last level's
         return self.head(self.pool(self.norm(x)))  # (B, num_classes)
 
     def compute_output_shape(self, input_shape):
         if self.built:
-            self.check_input(input_shape)
+            self._check_input(input_shape)
         return (input_shape[0], self.num_classes)
 
     def build_graph(self, input_shape=None):
@@ -614,9 +729,11 @@ class GCViT(keras.Model):
             **kwargs: arguments of `keras.Model.load_weights`.
 
         Raises:
-            ValueError: if the model is not built, or, without
-                `skip_mismatch`, if the file does not hold exactly the model's
-                weights; the model's own stay as they are.
+            ValueError: if the model is not built; without `skip_mismatch`,
+                also if the file is of another kind or from another
+                configuration. The model's weights stay as they are. Only a
+                `.keras` file knows its windows: of a `.weights.h5` file, names
+                and shapes are compared.
         """
         if not self.built:
             raise ValueError(
@@ -624,11 +741,19 @@ class GCViT(keras.Model):
                 f"Call model.build({(None, *self.image_shape)}) first."
             )
         if not skip_mismatch:
-            self.check_checkpoint(filepath)
+            self._check_checkpoint(filepath)
         super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
 
-    def check_checkpoint(self, path):
+    def _check_checkpoint(self, path):
         """Raise `ValueError` unless a file holds just this model's weights."""
+        if not str(path).endswith((".keras", ".weights.h5")):
+            raise ValueError(f"{path} is no .keras and no .weights.h5 file.")
+        windows = stored_windows(path)
+        if windows not in (None, list(map(size_pair, self.window_size))):
+            raise ValueError(
+                f"{path} was saved with windows of {windows}, this model has "
+                f"window_size={self.window_size}."
+            )
         stored = stored_shapes(path)
         own = [tuple(weight.shape) for weight in self.weights]
         if sorted(stored.values()) == sorted(own):
@@ -637,15 +762,13 @@ class GCViT(keras.Model):
             here = Path(folder) / "here.weights.h5"
             self.save_weights(here)
             expected = stored_shapes(here)
-        sides = {"the file": stored, "the model": expected}
-        lines = [f"{path} holds the weights of another configuration."]
-        for side, other in (sides, reversed(sides)):
-            extra = sorted(sides[side].items() - sides[other].items())
-            names = ", ".join(f"{name} {shape}" for name, shape in extra[:3])
-            more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
-            lines.append(f"Only in {side}: {names or 'nothing'}{more}.")
-        lines.append("With skip_mismatch=True, what fits is loaded.")
-        raise ValueError(" ".join(lines))
+        if stored != expected:
+            raise ValueError(
+                f"{path} holds the weights of another configuration. "
+                f"Only in the file: {only_in(stored, expected)}. "
+                f"Only in the model: {only_in(expected, stored)}. "
+                "With skip_mismatch=True, what fits is loaded."
+            )
 
     def get_config(self):
         config = {

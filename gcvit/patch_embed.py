@@ -112,7 +112,9 @@ class PatchEmbed(layers.Layer):
         self.conv_down.build((None, None, None, self.embed_dim))
 
     def call(self, inputs):
-        x = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        # Keras casts floats to the layer's dtype, but not an image's bytes.
+        x = ops.cast(inputs, self.compute_dtype)
+        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x = self.proj(x)  # (B, ⌈H/2⌉, ⌈W/2⌉, embed_dim)
         return self.conv_down(x)  # (B, ⌈H/4⌉, ⌈W/4⌉, embed_dim)
 

@@ -100,41 +100,31 @@ class SqueezeAndExcitation(layers.Layer):
     Shapes: `(B, H, W, C)` in and out, any height and width.
 
     Args:
-        output_dim: number of channel weights, an int; `None` takes as many as
-            the input has channels. An input of one channel takes any number.
         expansion: width of the bottleneck as a fraction of the channels, above
             0; `C * expansion`, rounded down, must be at least 1.
 
     Raises:
-        ValueError: when built, if the bottleneck has no unit, or if
-            `output_dim` weights cannot multiply the channels.
+        ValueError: when built, if the bottleneck has no unit.
 
     Source: Hu et al., arXiv 1709.01507, with GELU; `SE` in NVlabs/GCVit.
     """
 
-    def __init__(self, output_dim=None, expansion=0.25, **kwargs):
+    def __init__(self, expansion=0.25, **kwargs):
         super().__init__(**kwargs)
-        self.output_dim = output_dim
         self.expansion = expansion
 
     def build(self, input_shape):
         dim = input_shape[-1]
-        output_dim = self.output_dim or dim
         hidden_dim = int(dim * self.expansion)
         if hidden_dim < 1:
             raise ValueError(
                 f"expansion={self.expansion} leaves no unit in the bottleneck "
                 f"for {dim} channels; use at least {1 / dim:.3g}."
             )
-        if dim not in (1, output_dim):
-            raise ValueError(
-                f"output_dim={output_dim} weights cannot multiply {dim} "
-                f"channels; use {dim} or None."
-            )
         options = {"use_bias": False, "dtype": self.dtype_policy}
         self.fc = [
             layers.Dense(hidden_dim, activation="gelu", **options),
-            layers.Dense(output_dim, activation="sigmoid", **options),
+            layers.Dense(dim, activation="sigmoid", **options),
         ]
         self.fc[0].build((None, dim))
         self.fc[1].build((None, hidden_dim))
@@ -146,11 +136,10 @@ class SqueezeAndExcitation(layers.Layer):
         return x * inputs  # (B, H, W, C)
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.output_dim or input_shape[-1])
+        return input_shape
 
     def get_config(self):
-        config = {"output_dim": self.output_dim, "expansion": self.expansion}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), "expansion": self.expansion}
 
 
 # %% [markdown]

@@ -87,6 +87,8 @@ local one and the bias are those of
 """
 
 # %%
+import operator
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -113,10 +115,9 @@ def size_pair(size, name="window_size"):
     Raises:
         ValueError: for anything else.
     """
-    is_int = isinstance(size, (int, np.integer))
-    pair = (size, size) if is_int else size
+    pair = size if np.iterable(size) else (size, size)
     try:
-        height, width = (int(side) for side in pair)
+        height, width = (operator.index(side) for side in pair)
     except (TypeError, ValueError):
         height = width = 0
     if min(height, width) < 1:
@@ -213,8 +214,8 @@ class WindowAttention(layers.Layer):
 
     Raises:
         ValueError: for a window that is none; when built, if `num_heads` does
-            not divide `C`; when called, if `q_global` is missing or not
-            wanted.
+            not divide `C` or the inputs do not have `N` tokens; when called,
+            if `q_global` is missing or not wanted.
 
     Source: paper, "Global Self-Attention"; `WindowAttention` and
     `WindowAttentionGlobal` in NVlabs/GCVit.
@@ -242,12 +243,19 @@ class WindowAttention(layers.Layer):
 
     def build(self, inputs_shape, q_global_shape=None):
         dim = inputs_shape[-1]
-        if dim % self.num_heads:
+        if self.num_heads < 1 or dim % self.num_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} does not divide {dim} channels."
             )
         height, width = self.window_size
-        self.scale = self.qk_scale or (dim // self.num_heads) ** -0.5
+        if inputs_shape[1] != height * width:
+            raise ValueError(
+                f"window_size={self.window_size} has {height * width} tokens, "
+                f"but the inputs have {inputs_shape[1]}."
+            )
+        self.scale = self.qk_scale
+        if self.scale is None:
+            self.scale = (dim // self.num_heads) ** -0.5
         self.index = relative_position_index(self.window_size)
         self.relative_position_bias_table = self.add_weight(
             name="relative_position_bias_table",

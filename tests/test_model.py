@@ -347,9 +347,11 @@ def test_saved_weights(tmp_path):
 
 
 def test_load_weights_before_build(tmp_path):
-    tiny().save_weights(tmp_path / "model.weights.h5")
-    with pytest.raises(ValueError, match="build"):
-        gcvit.GCViT(**TINY).load_weights(tmp_path / "model.weights.h5")
+    path = tmp_path / "model.weights.h5"
+    tiny().save_weights(path)
+    for skip_mismatch in (False, True):
+        with pytest.raises(ValueError, match=r"model\.build\("):
+            gcvit.GCViT(**TINY).load_weights(path, skip_mismatch=skip_mismatch)
 
 
 # What the file's model has, and what the message must name.

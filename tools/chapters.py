@@ -70,8 +70,7 @@ def run_chapter(name):
     )
     client.execute()
     notebook.metadata = nbformat.from_dict(METADATA)
-    for index, cell in enumerate(notebook.cells):
-        cell.id = f"{name.replace('_', '-')}-{index}"
+    for cell in notebook.cells:
         cell.metadata.pop("cell_marker", None)
     nbformat.write(notebook, chapter_path(name))
 

@@ -20,10 +20,22 @@ def address():
     return config["repository"]["url"]
 
 
+def slug():
+    """The repository's owner and name, such as "owner/name"."""
+    return "/".join(address().split("/")[-2:])
+
+
 def stamped_address():
     """The address that the other files carry."""
     project = (ROOT / "pyproject.toml").read_text()
     return re.search(r'^Repository = "(.+)"$', project, re.M).group(1)
+
+
+def copies():
+    """A pattern of the owner and name in the links to the repository."""
+    names = {url.rsplit("/", 1)[1] for url in (address(), stamped_address())}
+    names = "|".join(map(re.escape, sorted(names)))
+    return rf"(?<=github)((?:\.com)?/)([\w.-]+/(?:{names}))(?![\w-])"
 
 
 def places():
@@ -35,11 +47,12 @@ def places():
 
 
 def main():
-    old, new = stamped_address(), address()
+    pattern = copies()  # before pyproject.toml changes
     for path in places():
         text = path.read_text()
-        if old != new and old in text:
-            path.write_text(text.replace(old, new))
+        stamped = re.sub(pattern, rf"\1{slug()}", text)
+        if stamped != text:
+            path.write_text(stamped)
             print(f"stamped {path.relative_to(ROOT)}")
 
 
