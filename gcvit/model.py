@@ -649,7 +649,8 @@ class GCViT(keras.Model):
         self.head.build((None, shape[-1]))
         # Variables made just now do not know of parts frozen before.
         for layer in self.layers:
-            layer.trainable = layer.trainable
+            for weight in layer.weights:
+                weight.trainable = layer.trainable
 
     def _check_input(self, input_shape):
         """Raise `ValueError` for images of another size than was built."""

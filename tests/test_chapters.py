@@ -30,7 +30,9 @@ def test_each_module_has_its_chapter():
 
 def test_each_chapter_is_in_the_table_of_contents():
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    listed = [c["file"] for part in contents["parts"] for c in part["chapters"]]
+    listed = [
+        c["file"] for part in contents["parts"] for c in part["chapters"]
+    ]
     assert {f"book/{name}" for name in NAMES} <= set(listed)
 
 
