@@ -6,18 +6,18 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-# On JAX the time goes into compiling, not into computing: optimise less.
-# Read when the backend is imported, so it comes before Keras.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
-    " --xla_llvm_disable_expensive_passes=true",
-)
-# And compile the same program only once, also in another model.
+# On JAX the time goes into compiling, not into computing: optimise less, and
+# compile the same program only once, also in another model. JAX reads this
+# when it is imported, so it comes before Keras.
 CACHE = tempfile.TemporaryDirectory()
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE.name)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+if os.environ.get("KERAS_BACKEND") == "jax":
+    os.environ["XLA_FLAGS"] = (
+        "--xla_backend_optimization_level=0"
+        " --xla_llvm_disable_expensive_passes=true"
+    )
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import keras
 import numpy as np

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import keras
@@ -562,5 +563,8 @@ added = {name.split(".")[0] for name in set(sys.modules) - before}
 added -= set(sys.stdlib_module_names) | {"keras", "numpy", backend}
 print(json.dumps(sorted(added)))
 """
-    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    root = Path(gcvit.__file__).parents[1]
+    printed = subprocess.check_output(
+        [sys.executable, "-c", code], text=True, cwd=root
+    )
     assert json.loads(printed.splitlines()[-1]) == ["gcvit"]
