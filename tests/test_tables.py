@@ -12,26 +12,13 @@ import numpy as np
 import pytest
 
 from gcvit.model import VARIANTS, GCViT
+from official import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 sys.path.insert(0, str(ROOT / "tools"))
 import tables
 
-# Counted in the official implementation.
-PARAMETERS = {
-    "xxtiny": 11_995_428,
-    "xtiny": 19_981_294,
-    "tiny": 28_221_974,
-    "tiny2": 34_535_654,
-    "small": 51_092_173,
-    "small2": 68_615_197,
-    "base": 90_320_836,
-    "large": 202_075_570,
-    "large_21k": 202_075_570,
-    "large_21k_384": 202_860_610,
-    "large_21k_512": 203_795_362,
-}
 XXTINY_PARTS = {
     "stem": 45_632,
     "level 0": 180_964,
