@@ -296,9 +296,11 @@ class MLP(layers.Layer):
         self.fc1.build((None, dim))
         self.fc2.build((None, hidden_features))
 
-    def call(self, inputs):
-        x = self.drop1(self.fc1(inputs))  # (…, hidden_features)
-        return self.drop2(self.fc2(x))  # (…, out_features)
+    def call(self, inputs, training=None):
+        x = self.fc1(inputs)  # (…, hidden_features)
+        x = self.drop1(x, training=training)
+        x = self.fc2(x)  # (…, out_features)
+        return self.drop2(x, training=training)
 
     def compute_output_shape(self, input_shape):
         if self.out_features is None:
@@ -414,22 +416,22 @@ class Block(layers.Layer):
             layer.build((None, height, width, dim))
         self.attn.build((None, h * w, dim))
 
-    def call(self, inputs, q_global=None):
+    def call(self, inputs, q_global=None, training=None):
         _, height, width, dim = inputs.shape
         h, w = self.window_size
         # === Attention ===
         x = window_partition(self.norm1(inputs), self.window_size)
         x = ops.reshape(x, (-1, h * w, dim))  # (B·M, N, C)
-        x = self.attn(x, q_global)
+        x = self.attn(x, q_global, training=training)
         x = window_reverse(x, self.window_size, height, width)
         if self.layer_scale is not None:
             x = x * self.gamma1
-        x = inputs + self.drop_path1(x)  # (B, H, W, C)
+        x = inputs + self.drop_path1(x, training=training)  # (B, H, W, C)
         # === MLP ===
-        y = self.mlp(self.norm2(x))
+        y = self.mlp(self.norm2(x), training=training)
         if self.layer_scale is not None:
             y = y * self.gamma2
-        return x + self.drop_path2(y)  # (B, H, W, C)
+        return x + self.drop_path2(y, training=training)  # (B, H, W, C)
 
     def compute_output_shape(self, inputs_shape, q_global_shape=None):
         return inputs_shape
@@ -509,7 +511,7 @@ parity check does not let it pass.
 # %% tags=["active-ipynb"]
 r"""
 class Strips(Block):
-    def call(self, inputs, q_global=None):
+    def call(self, inputs, q_global=None, training=None):
         x = ops.reshape(self.norm1(inputs), (-1, 49, inputs.shape[-1]))
         x = inputs + ops.reshape(self.attn(x), inputs.shape)
         return x + self.mlp(self.norm2(x))

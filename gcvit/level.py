@@ -239,11 +239,12 @@ class Level(layers.Layer):
         for layer in children:
             layer.build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         q_global = self.q_global_gen(inputs)  # (B, h, w, C)
         x = inputs
         for block in self.blocks:
-            x = block(x, q_global if block.global_query else None)
+            query = q_global if block.global_query else None
+            x = block(x, query, training=training)
         return self.down(x) if self.downsample else x
 
     def compute_output_shape(self, input_shape):
@@ -351,7 +352,7 @@ another model.
 # %% tags=["active-ipynb"]
 r"""
 class FreshQuery(Level):
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         x = self.blocks[0](inputs)
         x = self.blocks[1](x, self.q_global_gen(x))
         return self.down(x)

@@ -286,7 +286,13 @@ class WindowAttention(layers.Layer):
         bias = ops.take(self.relative_position_bias_table, self.index, axis=0)
         return ops.transpose(bias, (2, 0, 1))
 
-    def call(self, inputs, q_global=None, return_attention_scores=False):
+    def call(
+        self,
+        inputs,
+        q_global=None,
+        return_attention_scores=False,
+        training=None,
+    ):
         if self.global_query != (q_global is not None):
             wants = "needs" if self.global_query else "takes no"
             raise ValueError(
@@ -305,17 +311,21 @@ class WindowAttention(layers.Layer):
         scores = ops.matmul(q * self.scale, ops.swapaxes(k, -2, -1))
         scores = ops.softmax(scores + self.relative_position_bias())
         # === Values: (B·M, N, C) ===
-        x = ops.matmul(self.attn_drop(scores), v)
+        x = ops.matmul(self.attn_drop(scores, training=training), v)
         x = ops.transpose(x, (0, 2, 1, 3))  # (B·M, N, heads, C / heads)
         x = ops.reshape(x, (-1, *inputs.shape[1:]))
-        x = self.proj_drop(self.proj(x))
+        x = self.proj_drop(self.proj(x), training=training)
         return (x, scores) if return_attention_scores else x
 
     def compute_output_shape(self, inputs_shape, q_global_shape=None):
         return inputs_shape
 
     def compute_output_spec(
-        self, inputs, q_global=None, return_attention_scores=False
+        self,
+        inputs,
+        q_global=None,
+        return_attention_scores=False,
+        training=None,
     ):
         output = keras.KerasTensor(inputs.shape, self.compute_dtype)
         if not return_attention_scores:

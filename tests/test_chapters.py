@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+
 from tools import chapters
 
 ROOT = Path(__file__).resolve().parents[1]

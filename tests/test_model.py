@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from official import PARAMETERS
 
 import gcvit
-from official import PARAMETERS
 from gcvit import check
 
 # Two levels are enough for everything but the official numbers.

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import yaml
+
 from tools import stamp
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,9 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from official import PARAMETERS
 
 from gcvit.model import VARIANTS, GCViT
-from official import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
