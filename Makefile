@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-LAYER_TESTS := tests/test_layers.py tests/test_model.py \
+LAYER_TESTS := --numprocesses 2 --dist worksteal \
+	tests/test_layers.py tests/test_model.py \
 	tests/test_geometry.py tests/test_use.py
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3

@@ -230,10 +230,6 @@ def join(prefixes, names):
     return [prefix + name for prefix, name in zip(prefixes, names)]
 
 
-def dimensions(shape):
-    return f"(B, {', '.join(map(str, shape[1:]))})"
-
-
 def shape(tensor):
     return f"({', '.join(map(str, ('B', *tensor.shape[1:])))})"
 
