@@ -5,6 +5,13 @@ from gcvit.feature_extraction import FeatureExtraction, GlobalQueryGenerator
 from gcvit.level import Level
 from gcvit.model import VARIANTS, GCViT, check_image_size, windows_for
 from gcvit.patch_embed import PatchEmbed
+from gcvit.pretrained import (
+    class_names,
+    decode_predictions,
+    from_pretrained,
+    load_checkpoint,
+    preprocess,
+)
 from gcvit.reduce_size import ReduceSize, fused_mbconv
 from gcvit.squeeze_excitation import SqueezeAndExcitation
 from gcvit.window_attention import WindowAttention
@@ -23,7 +30,12 @@ __all__ = [
     "VARIANTS",
     "WindowAttention",
     "check_image_size",
+    "class_names",
+    "decode_predictions",
+    "from_pretrained",
     "fused_mbconv",
+    "load_checkpoint",
+    "preprocess",
     "window_partition",
     "window_reverse",
     "windows_for",

@@ -258,10 +258,11 @@ except ValueError as error:
 
 # %% [markdown]
 r"""
-### The official sizes
+### The variants
 
-What sets the variants apart is a handful of numbers. The four smallest have no
-`layer_scale`.
+What sets the official sizes apart is a handful of numbers. The four smallest
+have no `layer_scale`. One variant is the book's own: `nano`, which a laptop can
+train, and which the [next chapter](pretrained.ipynb) asks what it sees.
 """
 
 
@@ -290,8 +291,21 @@ BASE = SMALL | {
 }
 LARGE = BASE | {"embed_dim": 192, "num_heads": (6, 12, 24, 48)}
 
-# Keyword arguments of GCViT. Source: models/gc_vit.py in NVlabs/GCVit.
+# The book's own, for images of 64 px and CIFAR-10's ten classes.
+NANO = {
+    "window_size": (4, 4, 4, 2),
+    "embed_dim": 32,
+    "depths": (2, 2, 2, 2),
+    "num_heads": (1, 2, 4, 8),
+    "mlp_ratio": 3.0,
+    "path_drop": 0.0,
+    "num_classes": 10,
+}
+
+# Keyword arguments of GCViT. Source: models/gc_vit.py in NVlabs/GCVit, but
+# for "nano".
 VARIANTS = {
+    "nano": NANO,
     "xxtiny": XXTINY,
     "xtiny": XTINY,
     "tiny": TINY,
@@ -320,6 +334,38 @@ there. And a model that has no variables yet loads nothing, without a word.
 
 
 # %%
+def stored_weights(path, read):
+    """Read the weights in a Keras checkpoint.
+
+    Args:
+        path: a `.keras` or `.weights.h5` file.
+        read: what to take of each, a function of an `h5py.Dataset`.
+
+    Returns:
+        A dict: name inside the file to what was read. What an optimizer or a
+        random number generator left there does not count.
+    """
+    weights = {}
+
+    def visit(name, item):
+        parts = name.split("/")
+        counts = not {"optimizer", "seed_generator"} & set(parts)
+        if isinstance(item, h5py.Dataset) and counts:
+            weights[name] = read(item)
+
+    if not zipfile.is_zipfile(path):
+        with h5py.File(path) as file:
+            file.visititems(visit)
+        return weights
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.extract("model.weights.h5", folder)
+        with h5py.File(member) as file:
+            file.visititems(visit)
+    return weights
+
+
+# %%
 def stored_shapes(path):
     """List the weights in a Keras checkpoint.
 
@@ -327,26 +373,9 @@ def stored_shapes(path):
         path: a `.keras` or `.weights.h5` file.
 
     Returns:
-        A dict: name inside the file to shape. What an optimizer or a random
-        number generator left there does not count.
+        A dict: name inside the file to shape.
     """
-    shapes = {}
-
-    def note(name, item):
-        parts = name.split("/")
-        counts = not {"optimizer", "seed_generator"} & set(parts)
-        if isinstance(item, h5py.Dataset) and counts:
-            shapes[name] = item.shape
-
-    if not zipfile.is_zipfile(path):
-        with h5py.File(path) as weights:
-            weights.visititems(note)
-        return shapes
-    with zipfile.ZipFile(path) as archive:
-        with archive.open("model.weights.h5") as member:
-            with h5py.File(member) as weights:
-                weights.visititems(note)
-    return shapes
+    return stored_weights(path, lambda dataset: dataset.shape)
 
 
 # %%
@@ -379,8 +408,8 @@ def only_in(one, other):
         A text; "nothing" for none.
     """
     extra = sorted(one.items() - other.items())
-    names = ", ".join(f"{name} {shape}" for name, shape in extra[:3])
-    more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+    names = ", ".join(f"{name} {shape}" for name, shape in extra[:5])
+    more = f" and {len(extra) - 5} more" if len(extra) > 5 else ""
     return (names or "nothing") + more
 
 
@@ -958,6 +987,6 @@ print(settings["window_size"], tuple(model(ops.ones((2, *size, 3))).shape))
 
 # %% [markdown]
 r"""
-You have built GCViT. The [API reference](api.md) lists every name that `gcvit`
-exports.
+You have built GCViT. [Next](pretrained.ipynb), give it weights that know
+something.
 """

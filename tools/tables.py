@@ -306,7 +306,8 @@ def variants():
         # The last level's map is one window, at a 32nd of the image's size.
         image_size = 32 * options["window_size"][-1]
         count = f"{count_parameters(name, image_size):,}"
-        results.append([code(name), image_size, count, *PUBLISHED[name]])
+        published = PUBLISHED.get(name, ("–", "–"))  # not of "nano"
+        results.append([code(name), image_size, count, *published])
         values = [options.get(argument) for argument in ARGUMENTS]
         arguments.append([code(name), *map(plain, values)])
     head = ["variant", "pixels", "parameters", "top-1, %", "GFLOPs"]
