@@ -344,6 +344,9 @@ def stored_weights(path, read):
     Returns:
         A dict: name inside the file to what was read. What an optimizer or a
         random number generator left there does not count.
+
+    Raises:
+        ValueError: if the file would have others read.
     """
     weights = {}
 
@@ -351,12 +354,15 @@ def stored_weights(path, read):
         parts = name.split("/")
         counts = not {"optimizer", "seed_generator"} & set(parts)
         if isinstance(item, h5py.Dataset) and counts:
+            if item.external or item.is_virtual:
+                raise ValueError(f"{path} points into another file: {name}.")
             weights[name] = read(item)
 
     if not zipfile.is_zipfile(path):
         with h5py.File(path) as file:
             file.visititems(visit)
         return weights
+    # Unpacked, because HDF5 jumps about, which a compressed file cannot.
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(path) as archive:
             member = archive.extract("model.weights.h5", folder)
@@ -380,10 +386,10 @@ def stored_shapes(path):
 
 # %%
 def stored_windows(path):
-    """Read the windows of the model that a Keras checkpoint was saved from.
+    """Read the windows of the model that a checkpoint was saved from.
 
     Args:
-        path: a `.keras` or `.weights.h5` file.
+        path: a file; only a `.keras` file knows its windows.
 
     Returns:
         A list of (height, width) pairs; `None` where the file does not say.
@@ -391,9 +397,30 @@ def stored_windows(path):
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
+        if "config.json" not in archive.namelist():
+            return None
         config = json.loads(archive.read("config.json"))["config"]
     windows = config.get("window_size")
     return windows and [size_pair(window) for window in windows]
+
+
+# %%
+def check_windows(window_size, path):
+    """Check that a checkpoint was saved from a model with the same windows.
+
+    Args:
+        window_size: one window a level, ints or pairs.
+        path: a file; if it does not know its windows, they pass.
+
+    Raises:
+        ValueError: if the windows differ.
+    """
+    windows = stored_windows(path)
+    if windows not in (None, list(map(size_pair, window_size))):
+        raise ValueError(
+            f"{path} was saved with windows of {windows}, this model has "
+            f"window_size={window_size}."
+        )
 
 
 # %%
@@ -778,12 +805,7 @@ class GCViT(keras.Model):
         """Raise `ValueError` unless a file holds just this model's weights."""
         if not str(path).endswith((".keras", ".weights.h5")):
             raise ValueError(f"{path} is no .keras and no .weights.h5 file.")
-        windows = stored_windows(path)
-        if windows not in (None, list(map(size_pair, self.window_size))):
-            raise ValueError(
-                f"{path} was saved with windows of {windows}, this model has "
-                f"window_size={self.window_size}."
-            )
+        check_windows(self.window_size, path)
         stored = stored_shapes(path)
         own = [tuple(weight.shape) for weight in self.weights]
         if sorted(stored.values()) == sorted(own):
