@@ -19,13 +19,12 @@ serve: book
 
 # The layers, the chapters against their modules, and every chapter rerun with
 # its stored outputs compared.
-# Chapters see no checkpoint but the package's own, network or not. Reading
-# PyTorch's files takes PyTorch: test-checkpoints.
+# Chapters see no checkpoint but the package's own, network or not.
 test: .venv/ready
 	KERAS_BACKEND=tensorflow GCVIT_WEIGHTS=$(CURDIR)/gcvit/data \
 		$(BIN)/python -m pytest --nbval --nbval-current-env \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg \
-		--numprocesses 2 --dist loadfile --ignore tests/test_pytorch.py
+		--numprocesses 2 --dist loadfile
 
 # The layers on each backend, and on the oldest stack that the package declares.
 test-backends: test-tensorflow test-jax test-torch test-oldest
@@ -40,7 +39,7 @@ test-oldest: .venv-oldest/ready
 test-checkpoints: .venv-torch/ready
 	for backend in tensorflow jax torch; do \
 		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
-			--numprocesses 2 tests/test_pytorch.py || exit 1; \
+			--numprocesses 2 tests/test_pretrained.py || exit 1; \
 	done
 
 test-%: .venv-%/ready
