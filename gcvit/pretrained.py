@@ -1220,7 +1220,7 @@ photographs of CIFAR-10 by
 The package keeps the record of that run.
 """
 
-# %% mystnb={"image": {"alt": "Two rising curves of accuracy over epochs, training and validation; both climb fast at first, then slowly, and flatten at the end."}} tags=["active-ipynb"]
+# %% mystnb={"image": {"alt": "Two curves of accuracy over epochs, training and validation. Both climb fast at first, then slowly; they step down twice, at epochs 17 and 27, and recover."}} tags=["active-ipynb"]
 r"""
 import json
 
@@ -1241,6 +1241,9 @@ for split in ("validation", "test"):
 
 # %% [markdown]
 r"""
+From the first step down on, the training images vary in colour. At the second,
+the learning rate goes up once more, because it had become too low too early.
+
 The epoch with the best validation accuracy was kept. The test images played no
 part in that choice, and neither did Chelsea. CIFAR-10 has ten classes; "cat" is
 one of them. So `nano` can answer, even without a network. XXTiny knows a

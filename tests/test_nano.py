@@ -16,6 +16,7 @@ from gcvit.pretrained import (
     load_checkpoint,
     preprocess,
 )
+from tools import train_nano
 
 PATH = Path(gcvit.__file__).parent / "data" / "nano.weights.h5"
 
@@ -48,11 +49,7 @@ def test_chelsea_is_a_cat(nano):
     "CIFAR10_DIR" not in os.environ,
     reason="set CIFAR10_DIR to a folder with cifar10_jpeg.npz",
 )
-def test_accuracy_on_the_first_thousand_test_images(nano, monkeypatch):
-    # Imported, the training script would choose bfloat16 for all tests.
-    monkeypatch.setenv("TF_SET_ONEDNN_FPMATH_MODE", "")
-    from tools import train_nano
-
+def test_accuracy_on_the_first_thousand_test_images(nano):
     images, labels = train_nano.load_cifar10("test")
     images, labels = images[:1000], labels[:1000]
     predictions = np.concatenate(
