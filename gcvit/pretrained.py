@@ -1245,7 +1245,8 @@ From the first step down on, the training images vary in colour. At the second,
 the learning rate goes up once more, because it had become too low too early.
 
 The epoch with the best validation accuracy was kept. The test images played no
-part in that choice, and neither did Chelsea. CIFAR-10 has ten classes; "cat" is
+part in that choice, and neither did Chelsea. She had a part before: half way
+she was taken for a frog, but not in grey, so the model trusted colours too much. CIFAR-10 has ten classes; "cat" is
 one of them. So `nano` can answer, even without a network. XXTiny knows a
 thousand classes, five of them cats, if its file can be had.
 """
