@@ -405,14 +405,14 @@ def read_safetensors(path):
 
 
 # %%
-def holds_keras(path):
-    """Tell a `.keras` file from other zip archives.
+def archive_reader(path):
+    """Tell what reads a zip archive.
 
     Args:
         path: a zip archive.
 
     Returns:
-        A bool.
+        `read_keras`, `read_pytorch`, or `None` for another archive.
 
     Raises:
         ValueError: if the archive is cut off.
@@ -420,7 +420,11 @@ def holds_keras(path):
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is truncated: it starts as a zip archive.")
     with zipfile.ZipFile(path) as archive:
-        return "model.weights.h5" in archive.namelist()
+        names = archive.namelist()
+    if "model.weights.h5" in names:
+        return read_keras
+    is_pytorch = any(name.endswith("data.pkl") for name in names)
+    return read_pytorch if is_pytorch else None
 
 
 # %%
@@ -444,7 +448,7 @@ def read_checkpoint(path):
     if start.startswith(b"\x89HDF"):
         read = read_keras
     elif start.startswith(b"PK"):
-        read = read_keras if holds_keras(path) else read_pytorch
+        read = archive_reader(path)
     elif start.startswith(b"\x80"):
         read = read_pytorch
     elif start[8:9] == b"{":

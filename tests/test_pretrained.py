@@ -481,7 +481,12 @@ def test_a_truncated_file_is_refused(form, kept, stored, model, tmp_path):
 @ONE_MODEL
 @pytest.mark.parametrize(
     "content",
-    [b"", b"<!DOCTYPE html>\n<html>Sign in</html>", b"{" * 99, b"\x80\x04"],
+    [
+        b"",
+        b"<!DOCTYPE html>\n<html>Sign in</html>",
+        b"{" * 99,
+        pytest.param(b"\x80\x04", marks=NEEDS_PYTORCH),
+    ],
     ids=["empty", "html", "json", "start-of-a-pickle"],
 )
 def test_another_kind_of_file_is_refused(content, model, tmp_path):
