@@ -703,7 +703,7 @@ print(scale_windows((7, 7, 14, 7), 224, (256, 320)))
 r"""
 ### Which checkpoints exist
 
-Four publishers have files of these weights. NVIDIA, the authors of the paper,
+Four sources have checkpoints. NVIDIA, the authors of the paper,
 published [theirs](https://huggingface.co/nvidia/GCViT) for PyTorch.
 [timm](https://github.com/huggingface/pytorch-image-models) and the
 [keras.io example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/)
@@ -1050,9 +1050,9 @@ mode": values from 0 to 1, then, a channel, minus the mean of ImageNet's
 training images, over their standard deviation.
 
 Resizing matters too. A model sees what is left of the photo. The published
-example squeezes a wide photo into a square. Here, as where NVIDIA measured its
-accuracies, the middle is cut out, and proportions stay as they are; what
-matters should not be at the border. The resizing is bicubic, with antialiasing:
+example squeezes a wide photo into a square. Here the middle is cut out, as the
+settings in NVIDIA's code do, though those cut off more, an eighth of the shorter
+side. Proportions stay as they are; what matters should not be at the border. The resizing is bicubic, with antialiasing:
 each new pixel is an average over all that it replaces.
 """
 
@@ -1219,8 +1219,8 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-`nano` is this book's own model, trained from scratch on the 50,000 small
-photographs of CIFAR-10 by
+`nano` is this book's own model, trained from scratch on 45,000 of CIFAR-10's
+small photographs, with 5,000 kept for validation, by
 [`tools/train_nano.py`](https://github.com/gcvit-book/gcvit-book/blob/main/tools/train_nano.py).
 The package keeps the record of that run.
 """
@@ -1251,8 +1251,8 @@ the learning rate goes up once more, because it had become too low too early.
 
 The epoch with the best validation accuracy was kept. The test images played no
 part in that choice, and neither did Chelsea. She had a part before: half way
-she was taken for a frog, but not in grey, so the model trusted colours too much. CIFAR-10 has ten classes; "cat" is
-one of them. So `nano` can answer, even without a network. XXTiny knows a
+she was taken for a frog, but not in grey, so the model trusted colours too
+much. CIFAR-10 has ten classes; "cat" is one of them. So `nano` can answer, even without a network. XXTiny knows a
 thousand classes, five of them cats, if its file can be had.
 """
 

@@ -48,7 +48,7 @@ SETTINGS = {
     "gradient_norm": 1.0,
     "label_smoothing": 0.1,
     "shift": 4,
-    # Photos vary more in colour than CIFAR-10 does; half of the epochs suffice.
+    # Added half way: photos vary more in colour than CIFAR-10 does.
     "first_epoch_with_colours": 17,
     "brightness": 0.2,
     "contrast": (0.6, 1.4),
