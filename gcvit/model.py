@@ -84,6 +84,7 @@ import numbers
 import operator
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -393,14 +394,22 @@ def stored_windows(path):
 
     Returns:
         A list of (height, width) pairs; `None` where the file does not say.
+
+    Raises:
+        ValueError: if the file is damaged.
     """
     if not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        if "config.json" not in archive.namelist():
-            return None
-        config = json.loads(archive.read("config.json"))["config"]
-    windows = config.get("window_size")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if "config.json" not in archive.namelist():
+                return None
+            stored = json.loads(archive.read("config.json"))
+    except (ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} is truncated or corrupted: {error}"
+        ) from error
+    windows = stored.get("config", {}).get("window_size")
     return windows and [size_pair(window) for window in windows]
 
 
@@ -413,7 +422,7 @@ def check_windows(window_size, path):
         path: a file; if it does not know its windows, they pass.
 
     Raises:
-        ValueError: if the windows differ.
+        ValueError: if the windows differ, or the file is damaged.
     """
     windows = stored_windows(path)
     if windows not in (None, list(map(size_pair, window_size))):

@@ -307,24 +307,30 @@ def read_keras(path):
 
 
 # %%
-def rename_pytorch(arrays):
+def rename_pytorch(arrays, path):
     """Give the arrays of a PyTorch model the names and axes of the Keras one.
 
     Args:
         arrays: a dict from NVIDIA's or timm's names to arrays.
+        path: the file that they are from, for an error.
 
     Returns:
         A dict from names, as in `named_weights`, to arrays.
+
+    Raises:
+        ValueError: if two arrays would get one name.
     """
     # Training on several devices leaves a prefix.
-    arrays = {name.removeprefix("module."): arrays[name] for name in arrays}
-    is_timm = any(name.startswith("stem.") for name in arrays)
+    names = [name.removeprefix("module.") for name in arrays]
+    is_timm = any(name.startswith("stem.") for name in names)
     replacements = TIMM_NAMES if is_timm else NVIDIA_NAMES
     renamed = {}
-    for name, array in arrays.items():
+    for name, array in zip(names, arrays.values()):
         # NVIDIA's files hold the index of the bias table, which is computed.
         if not name.endswith("relative_position_index"):
             name = translate(name, replacements)
+            if name in renamed:
+                raise ValueError(f"two tensors in {path} are both {name}.")
             renamed[name] = keras_axes(name, array)
     return renamed
 
@@ -340,21 +346,21 @@ def read_pytorch(path):
         A dict from names, as in `named_weights`, to arrays.
 
     Raises:
-        ImportError: if PyTorch is not installed.
+        ImportError: if PyTorch is not installed, or older than 2.5.
         ValueError: if reading the file would run code, or if it holds
             something else than weights.
     """
     try:
         import torch
+        from torch.serialization import safe_globals
     except ImportError as error:
         raise ImportError(
-            f"{path} is a PyTorch file. Reading it takes PyTorch, under any "
-            "Keras backend: pip install torch."
+            f"{path} is a PyTorch file. Reading it takes PyTorch 2.5 or "
+            "newer, under any Keras backend: pip install torch."
         ) from error
-    # Training scripts store their options next to the weights.
-    harmless = torch.serialization.safe_globals([argparse.Namespace])
     try:
-        with harmless:
+        # Training scripts store their options next to the weights.
+        with safe_globals([argparse.Namespace]):
             stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
@@ -367,11 +373,16 @@ def read_pytorch(path):
             stored = stored[key]
             break
     if not isinstance(stored, dict) or not all(
-        isinstance(value, torch.Tensor) for value in stored.values()
+        isinstance(name, str) and isinstance(value, torch.Tensor)
+        for name, value in stored.items()
     ):
         raise ValueError(f"{path} is a PyTorch file, but holds no weights.")
     return rename_pytorch(
-        {name: value.float().numpy() for name, value in stored.items()}
+        {
+            name: value.detach().float().numpy()
+            for name, value in stored.items()
+        },
+        path,
     )
 
 
@@ -387,6 +398,7 @@ def read_safetensors(path):
 
     Raises:
         ImportError: if safetensors is not installed.
+        ValueError: for a tensor of a type that no weight has.
     """
     try:
         from safetensors import deserialize
@@ -399,24 +411,41 @@ def read_safetensors(path):
     dtypes |= {"F64": "float64", "I64": "int64"}
     arrays = {}
     for name, tensor in deserialize(Path(path).read_bytes()):
+        if tensor["dtype"] not in dtypes:
+            raise ValueError(
+                f"{path} holds {name} in {tensor['dtype']}; weights are in "
+                f"{', '.join(dtypes)}."
+            )
         array = np.frombuffer(tensor["data"], dtypes[tensor["dtype"]])
         arrays[name] = array.reshape(tensor["shape"])
-    return rename_pytorch(arrays)
+    return rename_pytorch(arrays, path)
 
 
 # %%
-def archive_reader(path):
-    """Tell what reads a zip archive.
+def checkpoint_reader(path):
+    """Tell what reads a file, by its first bytes.
 
     Args:
-        path: a zip archive.
+        path: the file, under any name.
 
     Returns:
-        `read_keras`, `read_pytorch`, or `None` for another archive.
+        `read_keras`, `read_pytorch` or `read_safetensors`; `None` if it is
+        none of theirs.
 
     Raises:
-        ValueError: if the archive is cut off.
+        ValueError: if the file is an archive that is cut off.
+        OSError: if there is no such file.
     """
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if start[8:9] == b"{":  # after eight bytes of length, which can be any
+        return read_safetensors
+    if start.startswith(b"\x89HDF"):
+        return read_keras
+    if start.startswith(b"\x80"):
+        return read_pytorch
+    if not start.startswith(b"PK"):
+        return None
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is truncated: it starts as a zip archive.")
     with zipfile.ZipFile(path) as archive:
@@ -442,25 +471,15 @@ def read_checkpoint(path):
         ValueError: if the file is none of these, or damaged.
         OSError: if there is no such file.
     """
-    with open(path, "rb") as file:
-        start = file.read(16)
-    read = None
-    if start.startswith(b"\x89HDF"):
-        read = read_keras
-    elif start.startswith(b"PK"):
-        read = archive_reader(path)
-    elif start.startswith(b"\x80"):
-        read = read_pytorch
-    elif start[8:9] == b"{":
-        read = read_safetensors
-    if read is None:
-        raise ValueError(
-            f"{path} is no checkpoint: no Keras, PyTorch or safetensors file "
-            f"starts with {start!r}."
-        )
     try:
+        read = checkpoint_reader(path)
+        if read is None:
+            raise ValueError(
+                f"{path} is no checkpoint: it starts like no Keras, PyTorch "
+                "or safetensors file."
+            )
         return read(path)
-    except (AttributeError, ImportError, MemoryError, ValueError):
+    except (ImportError, MemoryError, ValueError):
         raise
     except Exception as error:  # each library has its own
         if getattr(error, "errno", None):  # a full disk, say
@@ -491,10 +510,11 @@ def has_other_classes(found, wanted):
         A bool; `False` if the heads differ in more than that.
     """
     kernel = found.get("head.kernel", ())
+    wanted_kernel = wanted.get("head.kernel", ())
     return (
-        kernel[:1] == wanted["head.kernel"][:1]
+        kernel[:1] == wanted_kernel[:1]
         and kernel[1:] == found.get("head.bias")
-        and kernel != wanted["head.kernel"]
+        and kernel != wanted_kernel
     )
 
 
@@ -521,7 +541,7 @@ def load_checkpoint(model, path):
             that reads it.
         ValueError: if the file is none of these, damaged, or from another
             configuration, or if the model's layers were changed. The model's
-            weights stay as they are.
+            weights stay as they are; one that was not built is built.
         OSError: if the file cannot be opened.
     """
     arrays = read_checkpoint(path)
@@ -585,7 +605,7 @@ r"""
 
 The weights were trained for one image size. For another one, the windows grow
 with the image: 7 of 224 pixels become 12 of 384. Nothing else changes shape but
-the bias tables, which have one row for each distance within a window. Read such
+the bias tables, which have one row for each offset within a window. Read such
 a table as a small image, with one channel for each head, and resize it.
 """
 
@@ -601,6 +621,9 @@ def resize_bias_table(table, window_size, new_window_size):
 
     Returns:
         A table for the new windows.
+
+    Raises:
+        ValueError: for a window size that is none.
     """
     h, w = size_pair(window_size)
     new_h, new_w = size_pair(new_window_size)
@@ -636,7 +659,8 @@ def scale_windows(window_size, image_size, new_image_size):
     new = size_pair(new_image_size, "image_size")
     windows = [size_pair(window) for window in window_size]
     units = [
-        size // math.gcd(*sides) for size, sides in zip(old, zip(*windows))
+        size // math.gcd(size, *sides)
+        for size, sides in zip(old, zip(*windows))
     ]
     if any(size % unit for size, unit in zip(new, units)):
         raise ValueError(
@@ -785,7 +809,8 @@ for variant, addresses in CHECKPOINTS.items():
 
 # %% [markdown]
 r"""
-A file has four bytes for each of these millions of parameters. The top-1
+A file has four bytes for each of these millions of parameters; `nano`'s has
+two. The top-1
 accuracies, in percent of ImageNet's validation images, are those that NVIDIA
 reports. Conversions need not hold the same numbers: timm lists 79.756 % for its
 file of XXTiny. How good `nano` is, you see below.
@@ -887,9 +912,9 @@ def download(address, path):
         ValueError: if another file came than was published.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # get_file has no option for it
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(TIMEOUT)  # get_file has no option for it
         try:
             keras.utils.get_file(
                 path.name, address, cache_dir=folder, cache_subdir="."
@@ -900,6 +925,17 @@ def download(address, path):
             socket.setdefaulttimeout(timeout)
         verify(Path(folder) / path.name)
         os.replace(Path(folder) / path.name, path)
+
+
+# %%
+def weights_folder():
+    """Say which folder the environment variable GCVIT_WEIGHTS names.
+
+    Returns:
+        A path; `None` if it names a mirror, or nothing.
+    """
+    place = os.environ.get("GCVIT_WEIGHTS", "")
+    return Path(place).expanduser() if place and "://" not in place else None
 
 
 # %%
@@ -922,17 +958,16 @@ def find(address):
     """
     if "://" not in address:
         return Path(str(files("gcvit") / "data" / address))
-    place = os.environ.get("GCVIT_WEIGHTS", "")
+    own = weights_folder()
+    mirror = os.environ.get("GCVIT_WEIGHTS") if own is None else None
     name = address.rsplit("/", 1)[1]
-    path = cache_folder() / name
-    if place and "://" not in place:
-        path = Path(place).expanduser() / name
-    elif place:
-        address = f"{place.rstrip('/')}/{name}"
+    path = (own or cache_folder()) / name
+    if mirror:
+        address = f"{mirror.rstrip('/')}/{name}"
     if path.exists():
         return path
     try:
-        if path.parent != cache_folder():
+        if own:
             raise FileNotFoundError(f"there is no {path}")
         download(address, path)
     except (OSError, ValueError) as error:
@@ -969,7 +1004,7 @@ def load_published(model, path):
         verify(path)
         load_checkpoint(model, path)
     except ValueError as error:
-        if path.parent != cache_folder():
+        if weights_folder() or path.parent != cache_folder():
             raise
         path.unlink(missing_ok=True)
         raise ValueError(
@@ -996,7 +1031,8 @@ def from_pretrained(
     non-commercial. `"nano"` is this project's own, and comes with it.
 
     Args:
-        variant: a key of `VARIANTS`.
+        variant: a key of `VARIANTS`; `"large_21k"`, of which nobody published
+            a file, needs a `weights_path`.
         source: whose file: `"book"`, `"keras.io"`, `"nvidia"` or `"timm"`;
             `None` takes the book's for `"nano"`, keras.io's for `"xxtiny"`,
             and NVIDIA's for the others.
@@ -1012,7 +1048,8 @@ def from_pretrained(
         A built `GCViT`.
 
     Raises:
-        ImportError: for a PyTorch file without PyTorch.
+        ImportError: for a PyTorch or safetensors file without the package
+            that reads it.
         OSError: if the file is neither here nor to be fetched.
         ValueError: for an unknown variant or source, a source besides a
             `weights_path`, an image size that does not work, or a file that
@@ -1046,14 +1083,15 @@ r"""
 ### From a photo to an answer
 
 The weights expect images as PyTorch's models do, which Keras calls "torch
-mode": values from 0 to 1, then, a channel, minus the mean of ImageNet's
-training images, over their standard deviation.
+mode": values from 0 to 1; then, channel by channel, minus the mean of
+ImageNet's training images, over their standard deviation.
 
 Resizing matters too. A model sees what is left of the photo. The published
 example squeezes a wide photo into a square. Here the middle is cut out, as the
-settings in NVIDIA's code do, though those cut off more, an eighth of the shorter
-side. Proportions stay as they are; what matters should not be at the border. The resizing is bicubic, with antialiasing:
-each new pixel is an average over all that it replaces.
+settings in NVIDIA's code do, though those cut off more, an eighth of the
+shorter side. Proportions stay as they are; what matters should not be at the
+border. The resizing is bicubic, with antialiasing: each new pixel is an average
+over all that it replaces.
 """
 
 
@@ -1071,8 +1109,8 @@ def preprocess(images, image_size=224):
         A float32 tensor `(B, height, width, 3)`; for one photo, B is 1.
 
     Raises:
-        ValueError: for another shape, or a NumPy array of floats that end at
-            1.
+        ValueError: for another shape, an image size that is none, or a NumPy
+            array of floats that end at 1.
     """
     if not hasattr(images, "shape"):  # as of PIL's images, and lists
         images = np.asarray(images)
@@ -1252,8 +1290,11 @@ the learning rate goes up once more, because it had become too low too early.
 The epoch with the best validation accuracy was kept. The test images played no
 part in that choice, and neither did Chelsea. She had a part before: half way
 she was taken for a frog, but not in grey, so the model trusted colours too
-much. CIFAR-10 has ten classes; "cat" is one of them. So `nano` can answer, even without a network. XXTiny knows a
-thousand classes, five of them cats, if its file can be had.
+much.
+
+CIFAR-10 has ten classes; "cat" is one of them. So `nano` can answer, and its
+file came with the package. XXTiny knows a thousand classes, five of them cats,
+if its file can be had.
 """
 
 # %% mystnb={"image": {"alt": "Bar chart of the five most probable classes for the photograph of the cat; a cat is the longest bar."}} tags=["active-ipynb", "nbval-ignore-output"]
@@ -1262,7 +1303,7 @@ variant = "xxtiny"
 try:
     model = from_pretrained(variant)
     print("These are XXTiny's answers, with keras.io's file.")
-except OSError:
+except (OSError, ValueError):  # no network, or one that answers for it
     variant = "nano"
     model = from_pretrained(variant)
     print("XXTiny's file is out of reach. nano is a stand-in for it.")
@@ -1371,7 +1412,7 @@ r"""
 
 1. Zero, its first value. Shapes and parameter counts are right, and the model answers. Only a comparison of names tells, or one of answers with the official ones. That is why a missing tensor is an error.
 2. 10, 10, 20 and 10: 7 and 14 times 320/224. For 300 pixels they would be 9.375 and 18.75; the height must be a multiple of 32.
-3. Kernels work on each token or on small neighbourhoods, whatever the size of the map. A bias table has one row for each distance between two tokens of a window, and windows grow with the image.
+3. Kernels work on each token or on small neighbourhoods, whatever the size of the map. A bias table has one row for each offset between two tokens of a window, and windows grow with the image.
 
 </details>
 

@@ -463,7 +463,83 @@ def test_turned_windows_are_refused(tmp_path):
     assert_refused(model, tmp_path / "turned.keras", "windows of")
 
 
+@ONE_MODEL
+@pytest.mark.parametrize("start", [b"\x80", b"PK"], ids=["pickle", "zip"])
+def test_the_length_of_a_header_is_not_a_format(start, stored, tmp_path):
+    # A safetensors file opens with a number of eight bytes, whatever it is.
+    path = tmp_path / "weights.safetensors"
+    save_file(stored.nvidia, path)
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header, data = content[8 : 8 + length], content[8 + length :]
+    while not struct.pack("<Q", len(header)).startswith(start):
+        header += b" "
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    model = gcvit.GCViT(**stored.config)
+    assert load_checkpoint(model, path) == len(model.weights)
+    assert same_weights(model, stored.model)
+
+
+@ONE_MODEL
+@pytest.mark.parametrize("twin", ["norm.gamma", "module.norm.weight"])
+def test_two_tensors_for_one_weight_are_refused(twin, stored, model, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(stored.nvidia | {twin: np.ones(64, "float32")}, path)
+    assert_refused(model, path, "both norm.gamma")
+
+
+@ONE_MODEL
+def test_a_tensor_of_another_type_is_named(stored, model, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(stored.nvidia | {"steps": np.ones(1, "int32")}, path)
+    assert_refused(model, path, "steps", "I32")
+
+
+@ONE_MODEL
+@NEEDS_PYTORCH
+def test_parameters_are_read_as_tensors_are(stored, tmp_path):
+    arrays = tensors(stored.nvidia)
+    parameters = {
+        name: torch.nn.Parameter(array) for name, array in arrays.items()
+    }
+    torch.save(parameters, tmp_path / "weights.pth")
+    model = gcvit.GCViT(**stored.config)
+    load_checkpoint(model, tmp_path / "weights.pth")
+    assert same_weights(model, stored.model)
+
+
 # === Files that are no checkpoints ===
+
+
+def with_damaged_config(content):
+    """Flip one bit of the compressed config.json in a .keras file."""
+    start = content.index(b"config.json") + len("config.json") + 20
+    flipped = bytes([content[start] ^ 1])
+    return content[:start] + flipped + content[start + 1 :]
+
+
+def with_damaged_directory(content):
+    """Spoil the signature of the last entry in a zip archive's directory."""
+    start = content.rindex(b"PK\x01\x02")
+    return content[:start] + b"PK\x01\x03" + content[start + 4 :]
+
+
+@ONE_MODEL
+@pytest.mark.parametrize(
+    "damage", [with_damaged_config, with_damaged_directory]
+)
+def test_a_damaged_archive_is_refused(
+    damage, stored, model, site, published, tmp_path
+):
+    content = damage(stored.checkpoint.read_bytes())
+    (tmp_path / "weights.keras").write_bytes(content)
+    assert_refused(model, tmp_path / "weights.keras", "corrupted")
+    site.cache.mkdir(parents=True)
+    path = site.cache / published["keras.io"][0]
+    path.write_bytes(damage(published["keras.io"][1]))
+    with pytest.raises(ValueError, match="corrupted.*was deleted"):
+        from_pretrained("xxtiny")
+    assert_a_whole_site_helps(site, "keras.io", stored.model)
 
 
 @ONE_MODEL
@@ -513,10 +589,18 @@ def test_another_archive_is_refused(model, tmp_path):
 @NEEDS_PYTORCH
 @pytest.mark.parametrize(
     "content",
-    [["weights"], {"head.bias": 1, "epoch": 2}, {"state_dict": 1}, 7],
-    ids=["list", "ints", "int-for-weights", "int"],
+    [
+        ["weights"],
+        {"head.bias": 1, "epoch": 2},
+        {"state_dict": 1},
+        7,
+        {0: np.ones(3)},
+    ],
+    ids=["list", "ints", "int-for-weights", "int", "numbered"],
 )
 def test_a_pytorch_file_without_weights_is_refused(content, model, tmp_path):
+    if isinstance(content, dict) and 0 in content:
+        content = tensors(content)
     torch.save(content, tmp_path / "other.pth")
     assert_refused(model, tmp_path / "other.pth", "holds no weights")
 
@@ -538,7 +622,7 @@ def test_code_in_a_pickle_is_not_run(form, stored, model, tmp_path):
     marker, path = tmp_path / "marker", tmp_path / "weights.pth"
     content = {"state_dict": tensors(stored.nvidia), "args": Trap(marker)}
     if form == "pickle":
-        path.write_bytes(pickle.dumps(Trap(marker)))
+        path.write_bytes(pickle.dumps(Trap(marker), protocol=2))
         pickle.loads(path.read_bytes())
     else:
         is_zip = form == "zip"
@@ -546,7 +630,7 @@ def test_code_in_a_pickle_is_not_run(form, stored, model, tmp_path):
         torch.load(path, weights_only=False)
     assert marker.exists()  # it is a trap
     marker.unlink()
-    assert_refused(model, path, "wants to run", "refused")
+    assert_refused(model, path, "wants to run code of", "refused")
     assert not marker.exists()
 
 
@@ -1066,6 +1150,22 @@ def test_a_folder_takes_the_place_of_the_network(
     assert same_weights(model, stored.model)
 
 
+@ONE_MODEL
+def test_the_cache_as_your_own_folder_is_your_own(
+    site, published, monkeypatch
+):
+    name, content = published["keras.io"]
+    site.cache.mkdir(parents=True)
+    monkeypatch.setenv("GCVIT_WEIGHTS", str(site.cache))
+    with pytest.raises(FileNotFoundError):
+        from_pretrained("xxtiny")
+    (site.cache / name).write_bytes(content[:-1])
+    with pytest.raises(ValueError, match="is truncated"):
+        from_pretrained("xxtiny")
+    assert (site.cache / name).read_bytes() == content[:-1]
+    assert site.requests == []
+
+
 @pytest.mark.parametrize("variant", ["xxtiny", "large_21k_512"])
 def test_without_settings_the_publisher_is_asked(
     variant, tmp_path, monkeypatch
@@ -1294,6 +1394,13 @@ def test_a_model_at_another_size(size, stored, run, monkeypatch):
     assert answer.shape == (1, 10)
     assert np.isfinite(answer).all()
     np.testing.assert_allclose(answer.sum(), 1, rtol=1e-5)
+
+
+def test_a_size_that_the_stem_rounds_up_stays_itself():
+    model = tiny_model((30, 30))
+    assert same_weights(at_image_size(model, 30), model)
+    with pytest.raises(ValueError, match="multiple of 15"):
+        at_image_size(model, 32)
 
 
 @ONE_MODEL
