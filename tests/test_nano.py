@@ -1,11 +1,11 @@
 """The checkpoint that comes with the package recognises what it should."""
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from keras import ops
 from skimage.data import chelsea
 
 import gcvit
@@ -52,10 +52,105 @@ def test_chelsea_is_a_cat(nano):
 def test_accuracy_on_the_first_thousand_test_images(nano):
     images, labels = train_nano.load_cifar10("test")
     images, labels = images[:1000], labels[:1000]
-    predictions = np.concatenate(
-        [
-            ops.convert_to_numpy(nano(preprocess(batch, 64)))
-            for batch in np.split(images, 10)
-        ]
-    )
-    assert (predictions.argmax(axis=-1) == labels).mean() >= 0.84
+    assert train_nano.measure_accuracy(nano, images, labels) >= 0.85
+
+
+# === The record of the training, and what it was trained with ===
+
+
+def test_the_record_is_of_this_training():
+    record = json.loads(PATH.with_name("nano.json").read_text())
+    settings = json.loads(json.dumps(train_nano.SETTINGS))
+    assert record["settings"] == settings
+    assert len(record["history"]) == settings["epochs"]
+    assert record["test_accuracy"] >= 0.85
+
+
+def test_other_settings_do_not_continue_a_run(tmp_path, monkeypatch):
+    train_nano.check_settings(tmp_path)
+    train_nano.check_settings(tmp_path)
+    monkeypatch.setitem(train_nano.SETTINGS, "epochs", 1000)
+    with pytest.raises(SystemExit, match="settings.json differs"):
+        train_nano.check_settings(tmp_path)
+
+
+def gradient_images(count):
+    """Images in which each pixel says where it is: red down, green across."""
+    images = np.full((count, 32, 32, 3), 100, "uint8")
+    images[..., 0] = np.arange(32)[:, None] * 2
+    images[..., 1] = np.arange(32) * 2
+    return images
+
+
+def test_images_are_mirrored_and_shifted():
+    images = gradient_images(500)
+    random = np.random.default_rng(0)
+    changed = train_nano.mirror_and_shift(images, random).astype(int)
+    rows = changed[:, 16, 16, 0] // 2 - 16
+    assert set(rows) == set(range(-4, 5))
+    # A mirrored image runs the other way, about the middle of the columns.
+    directions = changed[:, 16, 17, 1] - changed[:, 16, 16, 1]
+    assert set(directions) == {-2, 2}
+    assert 200 < (directions < 0).sum() < 300
+    columns = changed[directions > 0, 16, 16, 1] // 2 - 16
+    assert set(columns) == set(range(-4, 5))
+    # Every pixel of an image moves together, and the border is mirrored.
+    down = np.diff(changed[:, 4:28, :, 0], axis=1)
+    assert (down == 2).all()
+    assert changed[..., :2].max() <= 62
+
+
+def test_colours_vary_down_to_grey():
+    images = np.broadcast_to([200, 100, 60], (500, 4, 4, 3)).astype("uint8")
+    random = np.random.default_rng(0)
+    changed = train_nano.vary_colours(images, random)
+    assert changed.min() >= 0 and changed.max() <= 255
+    means = changed.mean(axis=(1, 2, 3))
+    assert 69 <= means.min() < 75 and 165 < means.max() <= 171
+    spread = np.ptp(changed.mean(axis=(1, 2)), axis=-1)
+    assert spread.min() < 10 and spread.max() > 160
+
+
+def test_one_square_of_an_image_is_erased():
+    images = np.zeros((50, 32, 32, 3), "float32")
+    erased = train_nano.erase(images, np.random.default_rng(0))
+    assert ((erased == 127).sum(axis=(1, 2, 3)) == 8 * 8 * 3).all()
+    rows = (erased == 127).any(axis=(2, 3))
+    assert (rows.sum(axis=1) == 8).all()
+    assert len(np.unique(rows, axis=0)) > 10
+
+
+def test_an_epoch_is_the_same_whenever_it_is_asked_for():
+    images = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3))
+    images, labels = images.astype("uint8"), np.arange(300) % 10
+
+    def first_batch(epoch):
+        return next(train_nano.training_batches(images, labels, epoch))
+
+    for again, before in zip(first_batch(3), first_batch(3)):
+        np.testing.assert_array_equal(again, before)
+    assert not np.array_equal(first_batch(3)[0], first_batch(4)[0])
+    assert len(list(train_nano.training_batches(images, labels, 0))) == 2
+
+
+def test_changes_begin_when_the_settings_say():
+    images = np.zeros((128, 32, 32, 3), "uint8")
+    labels = np.zeros(128, int)
+
+    def changes(epoch):
+        """Whether black images differ, and whether one has a square."""
+        ((batch, _),) = train_nano.training_batches(images, labels, epoch - 1)
+        return np.ptp(batch[..., 0].max((1, 2))) > 0, np.ptp(batch[0]) > 1
+
+    batches = {epoch: changes(epoch) for epoch in (16, 17, 36, 37)}
+    assert batches[16] == (False, False)
+    assert batches[17] == batches[36] == (True, False)
+    assert batches[37][1]
+
+
+def test_the_rate_restarts():
+    schedule = train_nano.Restarts(steps_an_epoch=10)
+    epochs = [1, 3, 26.9, 27, 36.9, 38, 59]
+    rates = [float(schedule(round((epoch - 1) * 10))) for epoch in epochs]
+    expected = [0, 2e-3, 1.96e-4, 8e-4, 1.97e-7, 1e-3, 0]
+    np.testing.assert_allclose(rates, expected, rtol=0.02, atol=1e-9)

@@ -1538,7 +1538,7 @@ def test_black_is_a_photo():
     assert_close(prepared(ones, 8), expected)
 
 
-@pytest.mark.parametrize("variant", ["xxtiny", "base", "large_21k_512"])
+@pytest.mark.parametrize("variant", ["xxtiny", "base", "large_21k"])
 def test_the_classes_of_imagenet(variant):
     names = class_names(variant)
     assert len(names) == 1000
