@@ -1287,10 +1287,10 @@ _, axes = plots.plt.subplots(figsize=(6, 3), layout="constrained")
 curves = {"accuracy": plots.BLUE, "val_accuracy": plots.RED}
 for key, color in curves.items():
     values = [row[key] for row in record["history"]]
-    axes.plot(epochs, values, color=color)
     label = "training" if key == "accuracy" else "validation"
-    axes.text(epochs[-1] + 0.3, values[-1], label, va="center", color=color)
+    axes.plot(epochs, values, color=color, label=label)
 axes.set(xlabel="epoch", ylabel="accuracy")
+axes.legend()
 plots.plt.show()
 for split in ("validation", "test"):
     print(f"accuracy on the {split} images: {record[split + '_accuracy']}")
@@ -1298,10 +1298,10 @@ for split in ("validation", "test"):
 
 # %% [markdown]
 r"""
-Each step down makes the task harder or the learning rate higher, and the curve
-ends above where it was. Epochs 1 to 36 ran on TensorFlow, with an earlier
-version of the script. The rest went on from their weights, on PyTorch. Run the
-script of today, and you get a similar model, not the same numbers.
+The curves step down where the task gets harder or the learning rate higher, and
+end above where they were. Epochs 1 to 36 ran on TensorFlow, with an earlier
+version of the script. The rest went on from their best weights, on PyTorch. Run
+the script of today, and you get a similar model, not the same numbers.
 
 The epoch with the best validation accuracy was kept. The test images played no
 part in that choice, and neither did Chelsea. She had a part before: an earlier
