@@ -816,10 +816,9 @@ for variant, addresses in CHECKPOINTS.items():
 # %% [markdown]
 r"""
 A file has four bytes for each of these millions of parameters; `nano`'s has
-two. The top-1
-accuracies, in percent of ImageNet's validation images, are those that NVIDIA
-reports. Conversions need not hold the same numbers: timm lists 79.756 % for its
-file of XXTiny. How good `nano` is, you see below.
+two. The top-1 accuracies, in percent of ImageNet's validation images, are those
+that NVIDIA reports. Conversions need not hold the same numbers: timm lists
+79.756 % for its file of XXTiny. How good `nano` is, you see below.
 
 ### Fetching files
 
@@ -1037,8 +1036,8 @@ def from_pretrained(
     non-commercial. `"nano"` is this project's own, and comes with it.
 
     Args:
-        variant: a key of `VARIANTS`; `"large_21k"`, of which nobody published
-            a file, needs a `weights_path`.
+        variant: a key of `VARIANTS`; `"large_21k"`, which is not in
+            `CHECKPOINTS`, needs a `weights_path`.
         source: whose file: `"book"`, `"keras.io"`, `"nvidia"` or `"timm"`;
             `None` takes the book's for `"nano"`, keras.io's for `"xxtiny"`,
             and NVIDIA's for the others.

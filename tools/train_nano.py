@@ -288,6 +288,8 @@ def best(history):
 def check_settings(folder):
     """Keep the settings with a run, and refuse to go on with other ones.
 
+    Otherwise the record would name settings that a part of it never had.
+
     Args:
         folder: as for `train`.
     """
