@@ -9,7 +9,7 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: book serve test test-backends test-checkpoints chapters tables stamp lock clean
+.PHONY: book serve test test-backends test-checkpoints test-flowers chapters tables stamp lock clean
 
 book: .venv/ready
 	$(BIN)/python tools/build_book.py
@@ -19,10 +19,11 @@ serve: book
 
 # The layers, the chapters against their modules, and every chapter rerun with
 # its stored outputs compared.
-# Chapters see no checkpoint but the package's own, network or not.
+# Chapters see no checkpoint but the package's own, and flowers drawn by code,
+# network or not.
 test: .venv/ready
 	KERAS_BACKEND=tensorflow GCVIT_WEIGHTS=$(CURDIR)/gcvit/data \
-		$(BIN)/python -m pytest --nbval --nbval-current-env \
+		GCVIT_FLOWERS=drawn $(BIN)/python -m pytest --nbval --nbval-current-env \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--numprocesses 2 --dist loadfile
 
@@ -33,13 +34,23 @@ test-tensorflow: .venv/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(LAYER_TESTS)
 
 test-oldest: .venv-oldest/ready
-	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest $(LAYER_TESTS)
+	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest $(LAYER_TESTS) \
+		tests/test_fine_tune.py tests/test_flowers.py
 
 # PyTorch's files can be read under every backend, if PyTorch is there too.
 test-checkpoints: .venv-torch/ready
 	for backend in tensorflow jax torch; do \
 		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
 			--numprocesses 2 tests/test_pretrained.py || exit 1; \
+	done
+
+# Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
+# it with TensorFlow.
+test-flowers: .venv-torch/ready
+	for backend in jax torch; do \
+		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
+			--numprocesses 2 --dist loadfile tests/test_fine_tune.py \
+			tests/test_flowers.py || exit 1; \
 	done
 
 test-%: .venv-%/ready

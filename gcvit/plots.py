@@ -51,6 +51,14 @@ def use_style():
     )
 
 
+def show_photos():
+    """Show a figure of photographs as JPEG, which is smaller than SVG."""
+    options = {"dpi": 110, "pil_kwargs": {"quality": 75}}
+    set_matplotlib_formats("jpeg", **options)
+    plt.show()
+    use_style()
+
+
 def box(axes, x, y, width, height, label, color=PAPER):
     """A labelled rectangle whose lower left corner is (x, y)."""
     axes.add_patch(

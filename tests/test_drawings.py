@@ -1,0 +1,46 @@
+"""The drawn flowers: a task that can be learned, but not from colours alone."""
+
+import keras
+import numpy as np
+
+from gcvit import flowers, from_pretrained
+
+
+def test_they_depend_on_the_seed_only():
+    one, other = flowers.draw_flowers(3, 10, 5), flowers.draw_flowers(3, 10, 5)
+    assert one == other != flowers.draw_flowers(4, 10, 5)
+    train, validation, names = one
+    assert [label for _, label in train] == [0, 1, 2, 3, 4] * 2
+    assert len(validation) == len(names) == 5
+    assert flowers.decode(train[0][0]).shape == (96, 96, 3)
+
+
+def test_colours_alone_do_not_tell_them_apart():
+    train, validation, _ = flowers.draw_flowers(0, 500, 200)
+
+    def histograms(drawings):
+        counts = [
+            np.histogramdd(
+                flowers.decode(file).reshape(-1, 3),
+                bins=(6, 6, 6),
+                range=[(0, 256)] * 3,
+            )[0]
+            for file, _ in drawings
+        ]
+        shares = np.reshape(counts, (len(drawings), -1)) / 96**2
+        return np.sqrt(shares)  # the nearest is then that by Hellinger
+
+    nearest = np.argmax(histograms(validation) @ histograms(train).T, axis=1)
+    answers = np.array([label for _, label in train])[nearest]
+    accuracy = np.mean(answers == [label for _, label in validation])
+    assert 0.25 < accuracy < 0.8
+
+
+def test_nano_learns_them(monkeypatch):
+    drawings = flowers.draw_flowers(0, 800, 200)
+    monkeypatch.setattr(flowers, "read", lambda source, seed: drawings)
+    keras.utils.set_random_seed(0)
+    train, validation, names = flowers.load_flowers()
+    model = from_pretrained("nano", num_classes=len(names))
+    history = flowers.fine_tune(model, train, validation, epochs=8, verbose=0)
+    assert max(history["val_accuracy"]) >= 0.95
