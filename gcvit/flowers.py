@@ -1309,6 +1309,9 @@ middle of the model: which channels would raise the answer's probability? It
 adds the map's channels up, weighed by that. What is bright speaks for the
 answer. The gradients are TensorFlow's: Keras has no function for them that works
 on every backend.
+
+At 64 pixels that map has 4×4 tokens, so the answer is coarse. It is not always
+the blossom that is bright: backgrounds speak, too.
 """
 
 # %% mystnb={"image": {"alt": "Two rows of eight pictures: flowers, and below each the same flower with bright areas where the model looks."}} tags=["active-ipynb", "nbval-ignore-output"]
