@@ -342,6 +342,110 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
+### Who asks whom, on a photograph
+
+Random weights show where news travels, but not what anybody asks for. So borrow
+`nano`, a small model that has learned something; the chapter
+[Pretrained](pretrained.ipynb) says what. It looks at a cat. Here are the
+attention weights of its first three levels, as (windows, heads, queries, keys).
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+from skimage.data import chelsea
+
+from gcvit import from_pretrained, preprocess, window_partition
+
+nano = from_pretrained("nano")
+x = nano.patch_embed(preprocess(chelsea(), 64))
+attention = []
+for level in nano.levels[:3]:
+    q_global = level.q_global_gen(x)
+    for block in level.blocks:
+        inputs = [window_partition(block.norm1(x), block.window_size)]
+        inputs += [q_global] if block.global_query else []
+        _, scores = block.attn(*inputs, return_attention_scores=True)
+        attention.append(ops.convert_to_numpy(scores))
+        print(["local ", "global"][block.global_query], scores.shape)
+        x = block(x, *inputs[1:])
+    x = level.down(x)
+"""
+
+# %% [markdown]
+r"""
+What does the global query attend to? The figure shows one token of level 0, in
+an eye of the cat. On the left are the weights of its local attention. They stay
+in its window. On the right the token of the global query at the same place in
+the window asks *every* window at once, with one and the same question. Each
+window answers for itself, so its weights add up to one.
+"""
+
+# %% mystnb={"image": {"alt": "A grey photograph of a cat, twice, with one token outlined. Left, its local attention colours tokens of its own window. Right, the global query's token colours tokens in all sixteen windows."}} tags=["active-ipynb", "nbval-ignore-output"]
+r"""
+from matplotlib.colors import to_rgb
+
+row, column = 5, 5
+photo = chelsea()[:, 75:376]  # the middle, as in preprocess
+_, both = plots.plt.subplots(1, 2, figsize=(7, 3.7), layout="constrained")
+for axes, kind, scores in zip(both, ("local", "global"), attention):
+    token = row % 4 * 4 + column % 4
+    weights = scores[:, 0, token].reshape(4, 4, 4, 4)  # windows, tokens
+    if kind == "local":
+        is_own = np.zeros((4, 4, 1, 1))
+        is_own[row // 4, column // 4] = 1
+        weights = weights * is_own
+    else:
+        np.testing.assert_allclose(weights.sum((2, 3)), 1, atol=1e-5)
+    weights = weights.transpose(0, 2, 1, 3).reshape(16, 16)
+    edges = (-0.5, 15.5, 15.5, -0.5)
+    axes.imshow(photo.mean(axis=-1), cmap="gray", vmax=330, extent=edges)
+    orange = np.ones((16, 16, 1)) * to_rgb(plots.HERE)
+    # Full colour is four times an even share.
+    axes.imshow(orange, alpha=np.minimum(weights * 16 / 4, 1))
+    axes.plot(column, row, "s", mfc="none", mec="white", ms=11, mew=2)
+    axes.set(title=kind, xticks=[], yticks=[])
+plots.show_photos()
+"""
+
+# %% [markdown]
+r"""
+Now choose yourself: point at a token, tap it, or move with the arrow keys.
+Level 1 has windows of the same 4×4 tokens on a map of half the size, and two
+heads; in level 2 one window covers the map.
+"""
+
+# %% tags=["active-ipynb", "hide-input", "nbval-ignore-output"]
+r"""
+import base64
+import io
+import json
+from importlib.resources import files
+
+from IPython.display import HTML
+
+
+def as_text(data):
+    return base64.b64encode(data).decode()
+
+
+file = io.BytesIO()
+plots.plt.imsave(file, photo, format="jpeg")
+data = {"photo": "data:image/jpeg;base64," + as_text(file.getvalue())}
+data |= {"row": row, "column": column, "levels": []}
+for local, over_all in zip(attention[::2], attention[1::2]):
+    windows, heads, _, _ = local.shape
+    level = {"map": 4 * round(windows**0.5), "window": 4, "heads": heads}
+    level["weights"] = [
+        as_text(np.rint(scores * 255).astype("uint8").tobytes())
+        for scores in (local, over_all)
+    ]
+    data["levels"].append(level)
+page = (files("gcvit") / "data" / "attention.html").read_text("utf-8")
+HTML(page.replace("DATA", json.dumps(data)))
+"""
+
+# %% [markdown]
+r"""
 ## What can go wrong
 
 One slip keeps every shape and every weight: computing the query anew before
