@@ -1258,6 +1258,10 @@ r"""
 The training accuracy is that of parts and mirror images, which are harder, and
 of weights that still changed. So it can be below the validation accuracy.
 
+One run is one run. Over three seeds it is 0.825 ± 0.003 with pretraining, and
+0.702 ± 0.010 without it, in under two minutes each on two cores:
+[`benchmarks/flowers.md`](https://github.com/gcvit-book/gcvit-book/blob/main/benchmarks/flowers.md).
+
 On the page of the
 [published example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/),
 XXTiny reaches 0.9210 on the same split, at 224 pixels, after 5 epochs. That
