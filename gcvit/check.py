@@ -1,5 +1,8 @@
 """Compare a layer with the official implementation, on stored activations.
 
+`layer` is for a layer that you wrote yourself: it names the first mistake.
+The chapters prove their own layers with `parity`.
+
 `data/official_small.keras` is a small GCViT with random weights, written under
 the published Keras example's names; `data/official_small.h5` is what each
 component of that model receives and returns when NVIDIA's own code runs it in
@@ -7,6 +10,8 @@ float64 on one image (of the attention's windows, the first two).
 """
 
 import tempfile
+import textwrap
+import traceback
 import zipfile
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +19,16 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+from keras import layers, ops
+
+from gcvit.block import Block
+from gcvit.feature_extraction import FeatureExtraction, GlobalQueryGenerator
+from gcvit.level import Level
+from gcvit.model import GCViT, stored_shapes
+from gcvit.patch_embed import PatchEmbed
+from gcvit.reduce_size import ReduceSize
+from gcvit.squeeze_excitation import SqueezeAndExcitation
+from gcvit.window_attention import WindowAttention
 
 # The largest |Δ| over the official standard deviation that counts as equal.
 # Float32 rounding stays under 1e-6; the smallest known mistake, a LayerNorm
@@ -67,6 +82,28 @@ COMPONENTS = {
     "model": (["image"], "logits", "/"),
 }
 
+# The chapters' layers, with the arguments of the small official model.
+LAYERS = {
+    "squeeze_excitation": lambda: SqueezeAndExcitation(),
+    "reduce_size": lambda: ReduceSize(),
+    "patch_embed": lambda: PatchEmbed(8),
+    "feature_extraction": lambda: FeatureExtraction(),
+    "global_query": lambda: GlobalQueryGenerator((False, False)),
+    "window_attention_local": lambda: WindowAttention(7, 2, False),
+    "window_attention_global": lambda: WindowAttention(7, 2, True),
+    "block_local": lambda: Block(7, 2, False, mlp_ratio=3.0),
+    "block_global": lambda: Block(7, 2, True, mlp_ratio=3.0),
+    "level": lambda: Level(2, 2, 7, mlp_ratio=3.0),
+    "model": lambda: GCViT(
+        window_size=(7, 7, 14, 7),
+        embed_dim=8,
+        depths=(1, 2, 2, 2),
+        num_heads=(1, 2, 4, 8),
+        num_classes=10,
+        head_activation=None,
+    ),
+}
+
 
 def official(component):
     """The arrays that an official component receives and returns.
@@ -105,16 +142,29 @@ def load_official_weights(layer, component):
     Raises:
         ValueError: by Keras, if names or shapes differ.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        keras.saving.load_weights(layer, official_weights(component, folder))
+
+
+def official_weights(component, folder):
+    """Write the official component's weights into a file of their own.
+
+    Args:
+        component: a key of `COMPONENTS`.
+        folder: where to write it, a path.
+
+    Returns:
+        The file's path.
+    """
     path = COMPONENTS[component][2]
     checkpoint = files("gcvit") / "data" / "official_small.keras"
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(checkpoint) as archive:
-            whole = archive.extract("model.weights.h5", folder)
-        part = Path(folder) / "part.weights.h5"
-        with h5py.File(whole) as source, h5py.File(part, "w") as target:
-            for name in source[path]:
-                source.copy(f"{path}/{name}", target, name)
-        keras.saving.load_weights(layer, part)
+    with zipfile.ZipFile(checkpoint) as archive:
+        whole = archive.extract("model.weights.h5", folder)
+    part = Path(folder) / "part.weights.h5"
+    with h5py.File(whole) as source, h5py.File(part, "w") as target:
+        for name in source[path]:
+            source.copy(f"{path}/{name}", target, name)
+    return part
 
 
 def difference(outputs, expected):
@@ -153,3 +203,304 @@ def parity(layer, component):
     layer(*inputs)  # creates the variables
     load_official_weights(layer, component)
     return difference(layer(*inputs), expected)
+
+
+# === A layer of your own ===
+
+NAMES = (
+    "A weight is named by the attributes that lead to it. In a list, a layer "
+    "goes by its class: dense, dense_1. vars/0 is the first weight of a "
+    "layer, often the kernel, vars/1 the second, often the bias."
+)
+
+
+def layer(yours, component):
+    """Check a layer that you wrote, and print its first mistake.
+
+    In this order: does it run; has its output the right shape; are its weights
+    the checkpoint's, by number, name and shape; are its numbers the official
+    ones, for one image and for two at once. A mistake of the layer is printed,
+    not raised.
+
+    Args:
+        yours: a layer of any class, built or not, which takes the component's
+            inputs, see `official`. Once the names and shapes of its weights
+            are right, the official ones replace them.
+        component: a key of `COMPONENTS`.
+
+    Raises:
+        ValueError: for a component that is not stored.
+    """
+    inputs, expected = official(component)
+    report = (
+        not_running(yours, inputs)
+        or wrong_output(yours(*inputs), expected)
+        or wrong_weights(yours, component)
+        or wrong_numbers(yours, component)
+        or wrong_batch(yours, component)
+        or f"Equal to the official {component}: max |Δ| / std = "
+        f"{parity(yours, component):.5f}."
+    )
+    for line in report.splitlines():
+        print(textwrap.fill(line, 79))
+
+
+def not_running(yours, inputs):
+    """Say why a layer does not take its inputs; `None` if it does."""
+    if not isinstance(yours, layers.Layer):
+        return (
+            f"{yours!r} is no layer. Make one of your class, such as "
+            "MyLayer(), with its arguments."
+        )
+    was_built = yours.built
+    # Keras would wrap the error into a longer one.
+    filtered = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yours(*inputs)
+    except Exception as error:  # noqa: BLE001 -- whatever your code raises
+        shapes = " and ".join(str(array.shape) for array in inputs)
+        report = [
+            f"Your layer does not run on inputs of {shapes}:",
+            f"{type(error).__name__}: {error}",
+        ]
+        frames = traceback.walk_tb(error.__traceback__)
+        names = [frame.f_globals.get("__name__") for frame, _ in frames]
+        steps = traceback.extract_tb(error.__traceback__)
+        own = [
+            step
+            for step, name in zip(steps, names)
+            if name == type(yours).__module__
+        ]
+        if own:
+            report += [f"It comes from the line: {own[-1].line}"]
+        if was_built:
+            report += ["It was built before; is that for another shape?"]
+        return "\n".join(report)
+    finally:
+        if filtered:
+            keras.config.enable_traceback_filtering()
+
+
+def wrong_output(outputs, expected):
+    """Say what a layer should have returned; `None` for the right shape."""
+    if not ops.is_tensor(outputs):
+        return (
+            f"Your layer returns a {type(outputs).__name__}; it must return "
+            f"one tensor, of shape {expected.shape}."
+        )
+    if tuple(outputs.shape) != expected.shape:
+        return (
+            f"The output has shape {tuple(outputs.shape)}, the official one "
+            f"{expected.shape}."
+        )
+
+
+def wrong_weights(yours, component):
+    """Say which weights differ from a checkpoint's; `None` if none does."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "yours.weights.h5"
+        keras.saving.save_weights(yours, path)
+        found = stored_shapes(path)
+        wanted = stored_shapes(official_weights(component, folder))
+    if found == wanted:
+        return None
+    missing = [f"{n} {wanted[n]}" for n in sorted(wanted.keys() - found)]
+    extra = [f"{n} {found[n]}" for n in sorted(found.keys() - wanted)]
+    others = [
+        f"{n} {found[n]}, not {wanted[n]}"
+        for n in sorted(wanted.keys() & found)
+        if found[n] != wanted[n]
+    ]
+    report = [
+        f"Weights: {len(found)} in your layer, {len(wanted)} official ones."
+    ]
+    for kind, names in (
+        ("missing", missing),
+        ("too many", extra),
+        ("wrong shape", others),
+    ):
+        report += [f"  {kind}: {name}" for name in names[:5]]
+        if len(names) > 5:
+            report += [f"  {kind}: {len(names) - 5} more"]
+    if missing or extra:
+        report += [NAMES]
+    return "\n".join(report)
+
+
+def wrong_numbers(yours, component):
+    """Say how far the numbers are off, and why; `None` if they are right."""
+    inputs, _ = official(component)
+    far = parity(yours, component)
+    if far < TOLERANCE:
+        return None
+    outputs = ops.convert_to_numpy(yours(*inputs))
+    again = ops.convert_to_numpy(yours(*inputs))
+    report = (
+        "Shapes and names are right, the numbers are not: max |Δ| / std = "
+        f"{far:.2g}, the bound is {TOLERANCE:.0e}.\n"
+    )
+    if np.isnan(far):
+        return report + "Some numbers are NaN, such as 0 / 0 or inf - inf."
+    if not np.array_equal(outputs, again):
+        return report + "Two calls differ: something is random, or changes."
+    if yours.compute_dtype != "float32":
+        return report + (
+            f"Your layer computes in {yours.compute_dtype}; the bound is for "
+            "float32."
+        )
+    mistake = known_mistake(component, outputs)
+    if mistake:
+        return report + f"The official layer gives your numbers if {mistake}"
+    if far < 0.01:
+        return report + (
+            "So little comes from a detail: an epsilon, an approximation, a "
+            "precision below float32."
+        )
+    return report + (
+        "So much comes from a step that is missing, or that computes "
+        "something else: look at axes, orders and paddings."
+    )
+
+
+def wrong_batch(yours, component):
+    """Say if one image's answer depends on the next; `None` if it does not."""
+    inputs, expected = official(component)
+    pairs = [np.concatenate([array, -array]) for array in inputs]
+    report = not_running(yours, pairs)
+    if report:
+        return f"One image is right, two at once are not. {report}"
+    first = ops.convert_to_numpy(yours(*pairs))[: len(expected)]
+    if not difference(first, expected) < TOLERANCE:
+        return (
+            "One image is right. With two at once, the answer for the first "
+            "changes: look for a step that mixes images, such as a mean, a "
+            "reshape, or tile instead of repeat."
+        )
+
+
+# === Known mistakes ===
+
+
+def known_mistake(component, outputs):
+    """Find the mistake with which the chapter's layer gives the same numbers.
+
+    Args:
+        component: a key of `COMPONENTS`.
+        outputs: what your layer gives for the official inputs, an array.
+
+    Returns:
+        What it would have to do, and what is right, a text; `None` if no known
+        mistake gives these numbers.
+    """
+    inputs, _ = official(component)
+    chapters = LAYERS[component]()
+    parity(chapters, component)  # the official weights
+    # What you wrote yourself may be the outermost layer only.
+    for recursive in (False, True):
+        parts = chapters._flatten_layers(recursive=recursive)
+        changes = [
+            (mistake, part, attributes)
+            for part in parts
+            for mistake, attributes in mistakes(part).items()
+        ]
+        for tried in dict.fromkeys(mistake for mistake, _, _ in changes):
+            before = []
+            for mistake, part, attributes in changes:
+                if mistake == tried:
+                    old = {name: getattr(part, name) for name in attributes}
+                    before.append((part, old))
+                    set_attributes(part, attributes)
+            far = difference(chapters(*inputs), outputs)
+            for part, old in before:
+                set_attributes(part, old)
+            if far < TOLERANCE:
+                return tried
+    return None
+
+
+def set_attributes(part, attributes):
+    """Set attributes of a layer, a dict from name to value."""
+    for name, value in attributes.items():
+        setattr(part, name, value)
+
+
+def mistakes(part):
+    """List known mistakes of a layer, each with the attributes that make it.
+
+    Args:
+        part: a layer of this package, or one of Keras's inside it; built.
+
+    Returns:
+        A dict: what is wrong and what is right, a text, to a dict from name
+        to value.
+    """
+    if isinstance(part, layers.LayerNormalization):
+        return {
+            "epsilon is 1e-3, which is Keras's own. Write "
+            "LayerNormalization(epsilon=1e-5).": {"epsilon": 1e-3},
+            "epsilon is 1e-6. Write LayerNormalization(epsilon=1e-5).": {
+                "epsilon": 1e-6
+            },
+        }
+    if isinstance(part, Block):
+        return {
+            "the windows are cut, or put together, without a transpose.": {
+                "call": lambda *inputs, **options: in_strips(part, *inputs)
+            }
+        }
+    if getattr(part, "activation", None) is keras.activations.gelu:
+        return {
+            "GELU is the approximation by tanh, as in ops.gelu(x). Write "
+            'ops.gelu(x, approximate=False), or activation="gelu".': {
+                "activation": ops.gelu
+            },
+            "ReLU stands in for GELU.": {"activation": ops.relu},
+        }
+    if isinstance(part, layers.Conv2D) and part.strides == (2, 2):
+        convolve = part.call
+        return {
+            'padding="same" pads the convolution of stride 2. Pad one pixel '
+            "on each side instead.": {"call": lambda x: convolve(x[:, 1:, 1:])}
+        }
+    if isinstance(part, FeatureExtraction) and not part.keepdims:
+        refine, border = part.call, ((0, 0), (1, 1), (1, 1), (0, 0))
+        return {
+            "the max-pooling pads with zeros. Pad with minus infinity.": {
+                "keepdims": True,
+                "call": lambda x: ops.max_pool(
+                    ops.pad(refine(x), border), 3, 2
+                ),
+            },
+            'padding="same" pads the max-pooling. Pad one pixel on each '
+            "side instead, with minus infinity.": {
+                "keepdims": True,
+                "call": lambda x: ops.max_pool(
+                    refine(x), 3, 2, padding="same"
+                ),
+            },
+        }
+    if isinstance(part, WindowAttention):
+        table, index = part.relative_position_bias_table, part.index
+        return {
+            "the queries are not scaled. Divide them by the root of the "
+            "channels a head.": {"scale": 1.0},
+            "the position index is transposed. Take query minus key.": {
+                "index": index.T
+            },
+            "the bias table is read without axis=0.": {
+                "relative_position_bias": lambda: ops.take(table, index)
+            },
+            "the position bias is missing.": {
+                "relative_position_bias": lambda: 0.0
+            },
+        }
+    return {}
+
+
+def in_strips(block, x, q_global=None):
+    """Call a block whose windows are strips: reshaped, but not transposed."""
+    shape, (h, w) = x.shape, block.window_size
+    windows = ops.reshape(block.norm1(x), (-1, h * w, shape[-1]))
+    x = x + ops.reshape(block.attn(windows, q_global), (-1, *shape[1:]))
+    return x + block.mlp(block.norm2(x))

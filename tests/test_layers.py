@@ -154,18 +154,8 @@ def numpy(tensor):
 
 # === Equal to the official layers ===
 
-OFFICIAL = {
-    "squeeze_excitation": lambda: gcvit.SqueezeAndExcitation(),
-    "reduce_size": lambda: gcvit.ReduceSize(),
-    "patch_embed": lambda: gcvit.PatchEmbed(8),
-    "feature_extraction": lambda: gcvit.FeatureExtraction(),
-    "global_query": lambda: gcvit.GlobalQueryGenerator((False, False)),
-    "window_attention_local": lambda: gcvit.WindowAttention(7, 2, False),
-    "window_attention_global": lambda: gcvit.WindowAttention(7, 2, True),
-    "block_local": lambda: gcvit.Block(7, 2, False, mlp_ratio=3.0),
-    "block_global": lambda: gcvit.Block(7, 2, True, mlp_ratio=3.0),
-    "level": lambda: gcvit.Level(2, 2, 7, mlp_ratio=3.0),
-}
+# The model as a whole is in test_model.py.
+OFFICIAL = {k: make for k, make in check.LAYERS.items() if k != "model"}
 
 
 def test_tolerance():
