@@ -549,24 +549,38 @@ r"""
 1. A batch of 4 maps of 28×28 is cut into windows of 7×7. What is the batch size of the windows?
 2. With `path_drop=0.2`, by what is a branch multiplied in training, and how often?
 3. Why is the output of a freshly built block with `layer_scale=1e-5` almost its input?
-4. Check your answer to 3 in code.
+4. Leave out the transpose in the cut and in the join. Then joining still undoes cutting. Which tokens of a map of 28×28 are in its first window of 7×7, and what breaks?
+5. Write the local block yourself, for a map of 28×28, 16 channels, two heads and an MLP three times as wide. Cut the map with `ops.image.extract_patches`. Check it with `check.layer(yours, "block_local")`.
 
-<details><summary>Answers to 1, 2 and 3</summary>
+<details><summary>Answers to 1, 2, 3 and 4</summary>
 
 1. Each map has 4 · 4 = 16 windows, so 64.
 2. By zero for one image in five on average, by 1 / 0.8 = 1.25 for the others.
 3. Both branches are multiplied by 0.00001 before they are added.
+4. The first 49 in reading order: row 0 and the left three quarters of row 1. So tokens from both ends of the map attend to one another, and neighbours in the rows below do not. Shapes, names and the way back are right, and only the numbers tell.
 
 </details>
 
-The solution to 4 is folded below.
+The solution to 5 is folded below.
 """
 
 # %% tags=["active-ipynb", "hide-cell"]
 r"""
-block = Block(7, 2, global_query=False, layer_scale=1e-5)
-change = float(ops.max(ops.abs(block(x) - x)))
-print(f"largest change below 0.001: {change < 1e-3}")
+class Patches(layers.Layer):
+    def build(self, input_shape):
+        self.norm1 = layers.LayerNormalization(epsilon=1e-5)
+        self.attn = WindowAttention(7, num_heads=2, global_query=False)
+        self.norm2 = layers.LayerNormalization(epsilon=1e-5)
+        self.mlp = MLP(3 * 16)
+
+    def call(self, inputs):
+        x = ops.image.extract_patches(self.norm1(inputs), 7)
+        x = self.attn(ops.reshape(x, (-1, 49, 16)))
+        x = inputs + window_reverse(x, 7, 28, 28)
+        return x + self.mlp(self.norm2(x))
+
+
+check.layer(Patches(), "block_local")
 """
 
 # %% [markdown]

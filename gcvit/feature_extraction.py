@@ -314,16 +314,16 @@ does that.
 
 ## Exercises
 
-1. A map is 64×80 and the window 8×10. How many blocks does the generator have?
-2. And for a map of 14×14 with a window of 14×14?
-3. Why does padding a max-pooling with minus infinity never put an infinity into the result?
-4. Show that repeating the border pixel (`mode="symmetric"`) gives the same maxima as minus infinity.
+1. A map is (1, 64, 80, 32) and the window 8×10. How many blocks does the generator have, and what shape has the global query? And for a map of 14×14 with a window of 14×14?
+2. Why does padding a max-pooling with minus infinity never put an infinity into the result?
+3. For which maps does padding with zeros break nothing?
+4. Write `FeatureExtraction` yourself, without an infinity: repeat the border pixels with `ops.pad(…, mode="symmetric")`. What does `check.layer(yours, "feature_extraction")` say?
 
 <details><summary>Answers to 1, 2 and 3</summary>
 
-1. Three: 64 is 8·2³, and 80 is 10·2³.
-2. One, with `keepdims=True`: there is nothing to halve, yet the query still passes one refinement.
-3. Each window of 3×3 that starts one pixel outside still holds at least four real pixels, and each of them is larger.
+1. Three: 64 is 8·2³, and 80 is 10·2³. The query is (1, 8, 10, 32). In the second case one, with `keepdims=True`: there is nothing to halve, yet the query still passes one refinement.
+2. Each window of 3×3 that starts one pixel outside still holds at least four real pixels, and each of them is larger.
+3. For those where each window at the top or on the left has a value of at least zero in it. Only where all are negative does the zero win.
 
 </details>
 
@@ -332,12 +332,20 @@ The solution to 4 is folded below.
 
 # %% tags=["active-ipynb", "hide-cell"]
 r"""
-x = keras.random.normal((1, 28, 28, 8), seed=1)
-border = ((0, 0), (1, 1), (1, 1), (0, 0))
-infinite = ops.pad(x, border, constant_values=-float("inf"))
-symmetric = ops.pad(x, border, mode="symmetric")
-same = [ops.max_pool(padded, 3, 2) for padded in (infinite, symmetric)]
-print("equal:", bool(ops.all(same[0] == same[1])))
+class Symmetric(layers.Layer):
+    def build(self, input_shape):
+        self.conv = fused_mbconv(input_shape[-1])
+
+    def call(self, inputs):
+        branch = inputs
+        for layer in self.conv:
+            branch = layer(branch)
+        border = ((0, 0), (1, 1), (1, 1), (0, 0))
+        x = ops.pad(inputs + branch, border, mode="symmetric")
+        return ops.max_pool(x, 3, strides=2)
+
+
+check.layer(Symmetric(), "feature_extraction")
 """
 
 # %% [markdown]

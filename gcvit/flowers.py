@@ -1466,17 +1466,19 @@ XXTiny, and 224 pixels or more. If memory runs out, take a smaller `batch_size`.
 1. Half of your files are also in the folder under another name. What would a random split do to the validation accuracy, and what does this one do?
 2. Why is the picture shrunk before it is kept, and not to 64 pixels at once?
 3. Why does the first phase train the head alone? Which gradients would spoil the rest?
-4. Accuracy counts all pictures alike. Compute the accuracy within each class.
+4. Your folder has twelve sub-folders. Which shapes do the kernel and the bias of `nano`'s new head have?
+5. Accuracy counts all pictures alike. Compute the accuracy within each class.
 
-<details><summary>Answers to 1, 2 and 3</summary>
+<details><summary>Answers to 1, 2, 3 and 4</summary>
 
 1. With a random split, copies of training pictures are in the validation split, and the model has seen them: the accuracy is too high. Here the split depends on the content, so that all copies are on one side.
 2. A part of a third of the area, cut out of 64 pixels, would have to be enlarged. The kept picture is so large that its smallest part still has 64 pixels.
 3. The head is random, so what it sends back through the model is a random mixture of its weights. At a full learning rate, that would change all the pretrained weights at random.
+4. (256, 12) and (12,). `nano` starts with 32 channels, see its settings in [Model](model.ipynb), and each of the three levels after the first doubles them.
 
 </details>
 
-The solution to 4 is folded below.
+The solution to 5 is folded below.
 """
 
 # %% tags=["active-ipynb", "hide-cell", "nbval-ignore-output"]

@@ -492,23 +492,40 @@ r"""
 
 1. How many of the blocks of a level of depth 19 are global?
 2. Does a map of 48×96 fit a window of 6×6? Of 6×12? Of 12×24?
-3. Could a level of depth 1 do without its query generator?
-4. List all windows that fit a map of 96×96.
+3. One corner of the map changed. Why is the map after the global block different everywhere, although no window attends to another?
+4. Could a level of depth 1 do without its query generator? What would break?
+5. Write a level of two blocks yourself, for a map of 28×28 with 16 channels: windows of 7×7, two heads, MLPs three times as wide. Check it with `check.layer(yours, "level")`.
 
-<details><summary>Answers to 1, 2 and 3</summary>
+<details><summary>Answers to 1, 2, 3 and 4</summary>
 
 1. Nine: those with the numbers 1, 3, … 17. The last one, 18, is local.
 2. Not 6×6, since 48 is 6·2³ and 96 is 6·2⁴. Yes 6×12, with $K = 3$, and 12×24, with $K = 2$.
-3. Its answer would be the same. But checkpoints hold the generator's weights, and a model without it would not be the one they were saved from.
+3. The global query is made from the whole map, the corner included. Every window gets its questions from it, so every answer changes.
+4. Its answer would be the same. But checkpoints hold the generator's weights, and a model without it would not be the one they were saved from: they would not load.
 
 </details>
 
-The solution to 4 is folded below.
+The solution to 5 is folded below.
 """
 
 # %% tags=["active-ipynb", "hide-cell"]
 r"""
-print(fitting_windows((96, 96)))
+class MyLevel(layers.Layer):
+    def build(self, input_shape):
+        self.q_global_gen = GlobalQueryGenerator((False, False))
+        self.blocks = [
+            Block(7, 2, global_query=False, mlp_ratio=3.0),
+            Block(7, 2, global_query=True, mlp_ratio=3.0),
+        ]
+        self.down = ReduceSize()
+
+    def call(self, inputs):
+        local, with_query = self.blocks
+        x = with_query(local(inputs), self.q_global_gen(inputs))
+        return self.down(x)
+
+
+check.layer(MyLevel(), "level")
 """
 
 # %% [markdown]

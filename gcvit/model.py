@@ -995,25 +995,43 @@ r"""
 1. Which windows does a model for 512×512 pixels need, if its levels halve as often as the official ones?
 2. Level 3 has 30 times the parameters of level 0. Does a dense layer between equal widths also cost more multiplications there? (It costs tokens · channels².)
 3. Why does the model refuse an image of another size, although every convolution would take it?
-4. Build a small model for 96×128 images with five classes and call it.
+4. You rename `head` to `classifier`. What breaks, and what still works?
+5. Write the small official model yourself, in twenty lines: a `keras.Model` with the settings in `small`. Check it with `check.layer(yours, "model")`.
 
-<details><summary>Answers to 1, 2 and 3</summary>
+<details><summary>Answers to 1, 2, 3 and 4</summary>
 
 1. 16, 16, 32 and 16: the maps are 128, 64, 32 and 16, halved three times, twice, and never.
 2. No. Level 0 has 64 times as many tokens as level 3, and an eighth of its channels: 64 · 1 against 1 · 64.
 3. The number of halvings is fixed when the model is built, and with it the layers of the query generators. At 448×448 the same windows fit, with one halving more in each level; at other sizes the windows change too, and with them the bias tables.
+4. Checkpoints store the head's weights under `head`, so released weights do not load. Everything else works: the model computes the same, and can be trained.
 
 </details>
 
-The solution to 4 is folded below.
+The solution to 5 is folded below.
 """
 
 # %% tags=["active-ipynb", "hide-cell"]
 r"""
-size = (96, 128)
-settings = small | {"window_size": windows_for(size), "num_classes": 5}
-model = GCViT(**settings)
-print(settings["window_size"], tuple(model(ops.ones((2, *size, 3))).shape))
+class MyGCViT(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.patch_embed = PatchEmbed(small["embed_dim"])
+        numbers = (small["depths"], small["num_heads"], small["window_size"])
+        self.levels = [
+            Level(*three, downsample=i < 3, mlp_ratio=3.0)
+            for i, three in enumerate(zip(*numbers))
+        ]
+        self.norm = layers.LayerNormalization(epsilon=1e-5)
+        self.head = layers.Dense(small["num_classes"])
+
+    def call(self, inputs):
+        x = self.patch_embed(inputs)
+        for level in self.levels:
+            x = level(x)
+        return self.head(ops.mean(self.norm(x), axis=(1, 2)))
+
+
+check.layer(MyGCViT(), "model")
 """
 
 # %% [markdown]

@@ -241,24 +241,36 @@ proofs takes (pixel − 128) / 64.
 ## Exercises
 
 1. What shape does `PatchEmbed(96)` give for a batch of 2 images of 512×384 pixels in three channels?
-2. Which of the layer's convolutions has a bias, and where does the code say so?
+2. A token sees eleven pixels of a row. Why eleven? Three of the stem's convolutions are 3×3.
 3. How many tokens would an image of 224×224 pixels give if the stem halved only once, and what would that do to the cost of attention in windows of 7×7, which is the same for each window?
-4. Check your answer to 1 in code without calling the layer: `compute_output_shape` gives the shape alone.
+4. You forget to normalise the image. What breaks, and which of these would tell you: the output's shape, the number of parameters, the spread of the tokens, their difference from the official ones?
+5. Write the stem yourself, for 8 channels, with the layer `ZeroPadding2D` in place of `ops.pad`. `check.layer(yours, "patch_embed")` says what is missing.
 
-<details><summary>Answers to 1, 2 and 3</summary>
+<details><summary>Answers to 1, 2, 3 and 4</summary>
 
 1. (2, 128, 96, 96).
-2. Only `proj`: it alone is made without `use_bias=False`. `fused_mbconv` and `ReduceSize` switch it off.
+2. Go backwards. `reduction` reads three positions in a row. The depthwise convolution reads one more at either end, so five. `proj` has stride 2: five positions in a row start at pixels two apart, and the last one reads three: 4 · 2 + 3 = 11.
 3. 112 · 112 = 12,544 instead of 3,136. There would be four times as many windows, so the cost would be four times as large.
+4. The tokens' numbers are wrong, and everything after them. Only the last one tells: shape and parameters do not depend on the pixels, and the layer normalisation at the end mends the spread.
 
 </details>
 
-The solution to 4 is folded below.
+The solution to 5 is folded below.
 """
 
 # %% tags=["active-ipynb", "hide-cell"]
 r"""
-print(PatchEmbed(96).compute_output_shape((2, 512, 384, 3)))
+class MyPatchEmbed(layers.Layer):
+    def build(self, input_shape):
+        self.pad = layers.ZeroPadding2D(1)
+        self.proj = layers.Conv2D(8, 3, strides=2)
+        self.conv_down = ReduceSize(keepdims=True)
+
+    def call(self, inputs):
+        return self.conv_down(self.proj(self.pad(inputs)))
+
+
+check.layer(MyPatchEmbed(), "patch_embed")
 """
 
 # %% [markdown]

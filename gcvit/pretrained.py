@@ -499,8 +499,10 @@ def read_checkpoint(path):
 r"""
 ### Loading
 
-Now compare, and only then assign. A head for another number of classes is the
-one difference that is let through: it is what fine-tuning starts from.
+Now compare, and only then assign. A loader that skips what it does not find
+would leave a bias at zero, where Keras starts it, and say nothing. A head for
+another number of classes is the one difference that is let through: it is what
+fine-tuning starts from.
 """
 
 
@@ -610,9 +612,11 @@ r"""
 ### Other image sizes
 
 The weights were trained for one image size. For another one, the windows grow
-with the image: 7 of 224 pixels become 12 of 384. Nothing else changes shape but
-the bias tables, which have one row for each offset within a window. Read such
-a table as a small image, with one channel for each head, and resize it.
+with the image: 7 of 224 pixels become 12 of 384. The last level's map is a 32nd
+of the image, so the image's sides must be multiples of 32. Nothing else changes
+shape but the bias tables, which have one row for each offset within a window.
+Read such a table as a small image, with one channel for each head, and resize
+it.
 """
 
 

@@ -271,7 +271,8 @@ The classic mistake is the padding. Keras's `padding="same"` and PyTorch's
 `padding=1` agree with stride 1. With stride 2 and an even size they do not:
 `"same"` needs one extra pixel only, and puts it at the end. Every window then
 sits one pixel further to the right, and one further down. (With `padding=1`
-the pad at the end stays unused: the next window would start past it.)
+the pad at the end stays unused: the next window would start past it.) With an
+odd size the two agree: `"same"` then needs a pixel at either end.
 """
 
 # %% mystnb={"image": {"alt": "Two rows of eight pixels. With one pad on either side, windows of three are centred on pixels 0, 2, 4 and 6, and the right pad is not used; with padding same there is a pad on the right only, and they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb"]
@@ -317,7 +318,8 @@ The shape is right, the names are right, the weights load. Only the numbers
 tell.
 
 The second mistake is quieter: forgetting `epsilon`. Keras adds 0.001 to the
-variance where PyTorch adds 0.00001.
+variance where PyTorch adds 0.00001. `check.layer` tries known mistakes: it makes
+one after the other in the official layer, until that has your numbers.
 """
 
 # %% tags=["active-ipynb"]
@@ -329,8 +331,8 @@ class KerasEpsilon(ReduceSize):
 
 
 difference = check.parity(KerasEpsilon(), "reduce_size")
-print(f"max |Δ| / std = {difference:.4f}")
 assert difference > check.TOLERANCE
+check.layer(KerasEpsilon(), "reduce_size")
 """
 
 # %% [markdown]
@@ -344,29 +346,44 @@ r"""
 ## Exercises
 
 1. A map is (1, 7, 7, 512). What shape does `ReduceSize()` give?
-2. Where does the shortcut start, before or after `norm1`? What would change if it started at the other place?
-3. Which of the layer's parts would still work if the map were twice as wide?
-4. Show in code that for a map of odd size `padding="same"` and one pixel of padding agree.
+2. Why is the branch a list of layers, and not a `Sequential`?
+3. Where does the shortcut start, before or after `norm1`? What would change if it started at the other place?
+4. Someone writes `padding="same"` for the convolution with stride 2, and tests the layer on a map of 7×7. What does the test say, and what breaks in the model?
+5. Write the layer yourself, and check it with `check.layer(yours, "reduce_size")`. Take a convolution with stride 1 and `padding="same"`, and keep every second position.
 
-<details><summary>Answers to 1, 2 and 3</summary>
+<details><summary>Answers to 1, 2, 3 and 4</summary>
 
 1. (1, 4, 4, 1024): half of seven, rounded up, and twice the channels.
-2. After. If it started before, the strided convolution would see the map on its original scale. The official weights would load, and give other numbers.
-3. All. No part depends on height or width: convolutions slide, and squeezing takes the mean over whatever is there.
+2. A `Sequential` would add a step to the names of the weights, and published checkpoints would not find them.
+3. After. If it started before, the strided convolution would see the map on its original scale. The official weights would load, and give other numbers.
+4. Nothing: 7 is odd, and both paddings agree. The model's levels halve maps of 56, 28 and 14. There every window would sit one pixel off, and the numbers would be wrong, with the right shapes.
 
 </details>
 
-The solution to 4 is folded below.
+The solution to 5 is folded below.
 """
 
 # %% tags=["active-ipynb", "hide-cell"]
 r"""
-x = keras.random.normal((1, 7, 7, 8), seed=0)
-ours, same = ReduceSize(), SamePadding()
-for layer in (ours, same):
-    layer(x)
-same.set_weights(ours.get_weights())
-print(f"max |Δ| = {float(ops.max(ops.abs(ours(x) - same(x)))):.5f}")
+class EverySecond(layers.Layer):
+    def build(self, input_shape):
+        dim = input_shape[-1]
+        self.norm1 = layers.LayerNormalization(epsilon=1e-5)
+        self.conv = fused_mbconv(dim)
+        self.reduction = layers.Conv2D(
+            2 * dim, 3, padding="same", use_bias=False
+        )
+        self.norm2 = layers.LayerNormalization(epsilon=1e-5)
+
+    def call(self, inputs):
+        x = branch = self.norm1(inputs)
+        for layer in self.conv:
+            branch = layer(branch)
+        x = self.reduction(x + branch)
+        return self.norm2(x[:, ::2, ::2])  # four times the work
+
+
+check.layer(EverySecond(), "reduce_size")
 """
 
 # %% [markdown]

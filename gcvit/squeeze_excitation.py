@@ -228,7 +228,33 @@ r"""
 The shape check says nothing; the parity check does. That is why each chapter
 of this book has one.
 
-The other slip is loud. With fewer than four channels, the default bottleneck
+Names can be wrong, too. `check.layer` is for layers that you write yourself. It
+asks one thing after the other, and tells you the first mistake: does the layer
+run, has its output the right shape, are its weights named as in a checkpoint,
+are its numbers the official ones? The stored activations are of one image, so
+it also calls the layer with two, and the first must not notice the second.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+class OtherNames(layers.Layer):
+    def build(self, input_shape):
+        self.squeeze = layers.Dense(2, activation="gelu", use_bias=False)
+        self.excite = layers.Dense(8, activation="sigmoid", use_bias=False)
+
+    def call(self, inputs):
+        x = ops.mean(inputs, axis=(1, 2), keepdims=True)
+        return inputs * self.excite(self.squeeze(x))
+
+
+check.layer(OtherNames(), "squeeze_excitation")
+"""
+
+# %% [markdown]
+r"""
+This layer computes the right thing, and no checkpoint would load into it.
+
+The last slip is loud. With fewer than four channels, the default bottleneck
 is empty, and the layer says so when it is built.
 """
 
@@ -250,16 +276,16 @@ r"""
 
 ## Exercises
 
-1. How many parameters does the layer have for 64 channels? And for $C$?
+1. Which shapes do the kernels of the two dense layers have for 64 channels? How many parameters is that, for 64 and for $C$?
 2. A softmax makes its outputs sum to 1. Why would it be a poor replacement for the sigmoid?
-3. Two images are in a batch. Can the weights of one depend on the other?
-4. Show in code that a map with the same value everywhere keeps that form: each channel stays constant.
+3. Someone averages over the axes (0, 1, 2) instead of (1, 2). What breaks, and which check sees it?
+4. Write the layer yourself, as a class of its own, until `check.layer(yours, "squeeze_excitation")` is content. Use `ops.gelu` and `ops.sigmoid` in `call`; mind that `ops.gelu` approximates unless you say `approximate=False`.
 
 <details><summary>Answers to 1, 2 and 3</summary>
 
-1. $64 \cdot 16 + 16 \cdot 64 = 2048$; in general $2 \cdot C \cdot \lfloor C/4 \rfloor$.
+1. (64, 16) and (16, 64), so $64 \cdot 16 + 16 \cdot 64 = 2048$; in general $2 \cdot C \cdot \lfloor C/4 \rfloor$.
 2. The weights would compete: one channel could only get louder if others got quieter. With sigmoids, all channels can be loud at once, or none.
-3. No. The mean runs over height and width only, and the dense layers see one image's means at a time.
+3. The mean then runs over the images of a batch, so that the weights of one image depend on the others. With one image nothing changes: shape, names and parity are right. Only a call with two images sees it.
 
 </details>
 
@@ -268,9 +294,22 @@ The solution to 4 is folded below.
 
 # %% tags=["active-ipynb", "hide-cell"]
 r"""
-constant = ops.ones((1, 5, 5, 8)) * ops.arange(8, dtype="float32")
-scaled = ops.convert_to_numpy(layer(constant))
-print("constant in each channel:", (scaled == scaled[:, :1, :1]).all())
+class MySqueeze(layers.Layer):
+    def build(self, input_shape):
+        dim = input_shape[-1]
+        self.fc = [
+            layers.Dense(dim // 4, use_bias=False),
+            layers.Dense(dim, use_bias=False),
+        ]
+
+    def call(self, inputs):
+        x = ops.mean(inputs, axis=(1, 2))  # (B, C)
+        x = ops.gelu(self.fc[0](x), approximate=False)
+        weights = ops.sigmoid(self.fc[1](x))
+        return ops.einsum("bhwc,bc->bhwc", inputs, weights)
+
+
+check.layer(MySqueeze(), "squeeze_excitation")
 """
 
 # %% [markdown]

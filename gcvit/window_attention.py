@@ -478,14 +478,14 @@ r"""
 
 1. How many rows has the bias table of a window of 14×14? Of 8×10?
 2. Why can the global query not change in size with the number of windows?
-3. A batch has two images of 64 windows. Which windows get the second image's query?
-4. Show that without the bias, shuffling a window's tokens shuffles the output and changes nothing else.
+3. A batch has two images of 64 windows. Which windows get the second image's query? What breaks with `tile` in place of `repeat`, and why does a test with one image not see it?
+4. Write the local attention yourself, for windows of 7×7, 16 channels and two heads, with `ops.einsum` and no transposed heads. Check it with `check.layer(yours, "window_attention_local")`.
 
 <details><summary>Answers to 1, 2 and 3</summary>
 
 1. 27 · 27 = 729, and 15 · 19 = 285.
 2. Its tokens stand in for the window's own queries, and the bias table says how far each is from each key. So it has exactly as many tokens as a window, however many windows there are.
-3. Windows 64 to 127.
+3. Windows 64 to 127. With `tile`, every second window would get it, so each image would be asked the other's questions in half of its windows. With one image both give the same.
 
 </details>
 
@@ -494,14 +494,23 @@ The solution to 4 is folded below.
 
 # %% tags=["active-ipynb", "hide-cell"]
 r"""
-layer = WindowAttention(7, num_heads=2, global_query=False)
-layer.build(windows.shape)
-table = layer.relative_position_bias_table
-table.assign(0 * table)
-order = np.random.default_rng(0).permutation(49)
-shuffled = layer(ops.take(windows, order, axis=1))
-change = ops.max(ops.abs(shuffled - ops.take(layer(windows), order, axis=1)))
-print(f"max |Δ| = {float(change):.4f}")
+class Einsum(layers.Layer):
+    def build(self, input_shape):
+        self.table = self.add_weight((169, 2))
+        self.qkv = layers.Dense(3 * 16)
+        self.proj = layers.Dense(16)
+
+    def call(self, inputs):
+        qkv = ops.reshape(self.qkv(inputs), (-1, 49, 3, 2, 8))
+        q, k, v = ops.unstack(qkv, 3, axis=2)  # (B·M, N, heads, d)
+        scores = ops.einsum("bqhd,bkhd->bqkh", q, k) / 8**0.5
+        scores += ops.take(self.table, relative_position_index(7), axis=0)
+        scores = ops.softmax(scores, axis=2)  # over the keys
+        x = ops.einsum("bqkh,bkhd->bqhd", scores, v)
+        return self.proj(ops.reshape(x, (-1, 49, 16)))
+
+
+check.layer(Einsum(), "window_attention_local")
 """
 
 # %% [markdown]
