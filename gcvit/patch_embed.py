@@ -244,7 +244,7 @@ proofs takes (pixel − 128) / 64.
 2. A token sees eleven pixels of a row. Why eleven? Three of the stem's convolutions are 3×3.
 3. How many tokens would an image of 224×224 pixels give if the stem halved only once, and what would that do to the cost of attention in windows of 7×7, which is the same for each window?
 4. You forget to normalise the image. What breaks, and which of these would tell you: the output's shape, the number of parameters, the spread of the tokens, their difference from the official ones?
-5. Write the stem yourself, for 8 channels, with the layer `ZeroPadding2D` in place of `ops.pad`. `check.layer(yours, "patch_embed")` says what is missing.
+5. Write the stem yourself, for 8 channels, with the layer `ZeroPadding2D` in place of `ops.pad`. `check.layer(yours, "patch_embed")` says what is not yet right.
 
 <details><summary>Answers to 1, 2, 3 and 4</summary>
 

@@ -279,7 +279,7 @@ r"""
 1. Which shapes do the kernels of the two dense layers have for 64 channels? How many parameters is that, for 64 and for $C$?
 2. A softmax makes its outputs sum to 1. Why would it be a poor replacement for the sigmoid?
 3. Someone averages over the axes (0, 1, 2) instead of (1, 2). What breaks, and which check sees it?
-4. Write the layer yourself, as a class of its own, until `check.layer(yours, "squeeze_excitation")` is content. Use `ops.gelu` and `ops.sigmoid` in `call`; mind that `ops.gelu` approximates unless you say `approximate=False`.
+4. Write the layer yourself, as a class of its own, until `check.layer(yours, "squeeze_excitation")` finds no mistake. Use `ops.gelu` and `ops.sigmoid` in `call`; mind that `ops.gelu` approximates unless you say `approximate=False`.
 
 <details><summary>Answers to 1, 2 and 3</summary>
 
