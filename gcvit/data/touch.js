@@ -1,0 +1,87 @@
+// What the figures to touch share. gcvit.plots.touch puts this and a figure's
+// own script into one block, so that several figures on a page do not meet.
+
+/** Start each figure of this name that was not started yet. */
+const start = (name, run) => {
+  for (const figure of document.querySelectorAll(`.touch.${name}:not(.ready)`)) {
+    run(figure, JSON.parse(figure.querySelector("[type='application/json']").textContent));
+    figure.classList.add("ready");
+  }
+};
+
+const say = (figure, text) => {
+  figure.querySelector("[aria-live]").textContent = text;
+};
+
+const add = (parent, name, attributes, text = "") => {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.textContent = text;
+  return parent.appendChild(element);
+};
+
+/** A labelled menu; choose gets the number of the option. */
+const menu = (figure, title, options, choose) => {
+  const label = document.createElement("label");
+  const select = document.createElement("select");
+  label.append(`${title} `, select);
+  figure.querySelector(".controls").append(label);
+  select.append(...options.map((text, i) => new Option(text, i)));
+  select.addEventListener("change", () => choose(Number(select.value)));
+  return select;
+};
+
+const within = (value, size) => Math.min(Math.max(Math.floor(value), 0), size - 1);
+
+/** Pointer and arrow keys: at gets a point of the drawing, by a step of (rows, columns). */
+const listen = (svg, at, by) => {
+  const point = (event) => {
+    const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    at(x, y);
+  };
+  svg.addEventListener("pointerdown", point);
+  svg.addEventListener("pointermove", point);
+  const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  svg.addEventListener("keydown", (event) => {
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    by(...steps[event.key]);
+  });
+};
+
+/** A table of numbered cells, row by row, 20 units wide; choose gets the number of a cell. */
+const makeTable = (svg, choose) => {
+  const table = { rows: 1, columns: 1, chosen: 0 };
+  const go = (row, column) => {
+    const cell = within(row, table.rows) * table.columns + within(column, table.columns);
+    if (cell !== table.chosen) choose(cell);
+  };
+  listen(
+    svg,
+    (x, y) => go(y / 20, x / 20),
+    (down, right) => go(Math.floor(table.chosen / table.columns) + down, (table.chosen % table.columns) + right)
+  );
+  // Room on the left is for the names of rows.
+  table.resize = (rows, columns, left = 0) => {
+    Object.assign(table, { rows, columns });
+    svg.setAttribute("viewBox", `${-2 - left} -2 ${20 * columns + 4 + left} ${20 * rows + 4}`);
+    svg.replaceChildren();
+    table.cells = Array.from({ length: rows * columns }, (_, cell) => {
+      const [x, y] = [20 * (cell % columns), 20 * Math.floor(cell / columns)];
+      const group = add(svg, "g", {});
+      add(group, "rect", { x, y, width: 20, height: 20 });
+      return { group, text: add(group, "text", { x: x + 10, y: y + 10 }) };
+    });
+    table.outline = add(svg, "rect", { width: 20, height: 20, class: "chosen" });
+  };
+  table.show = (chosen, number, isSame) => {
+    table.chosen = chosen;
+    table.cells.forEach(({ group, text }, cell) => {
+      text.textContent = number(cell);
+      group.setAttribute("class", isSame(cell) ? "number same" : "number");
+    });
+    table.outline.setAttribute("x", 20 * (chosen % table.columns));
+    table.outline.setAttribute("y", 20 * Math.floor(chosen / table.columns));
+  };
+  return table;
+};
