@@ -353,7 +353,7 @@ plots.plt.show()
 r"""
 Type the size of your own images, and windows as you would pass them to `GCViT`.
 Try 336×336 with the windows of `xxtiny`: they fill the maps of levels 0 and 1,
-and still do not fit. Why? Then type 240×320 and ask for windows for this size.
+and still do not fit. Why? Then type 240×320 and ask for windows for this image.
 Which level's map is halved less often than in the official models, and why?
 """
 

@@ -117,10 +117,10 @@ start("image_sizes", (figure, data) => {
       field.value = written(windows());
       draw();
     });
-    figure.querySelector(".controls").append(element);
+    figure.querySelector("[role='group']").append(element, " ");
   };
-  for (const [name, windows] of Object.entries(data.windows)) button(`windows of ${name}`, () => windows.map(pair));
-  button("windows for this size", () => (isSize(imageSize()) ? windowsFor(imageSize(), 4) : []));
+  for (const [name, windows] of Object.entries(data.windows)) button(name, () => windows.map(pair));
+  button("this image", () => (isSize(imageSize()) ? windowsFor(imageSize(), 4) : []));
   for (const input of [height, width, field]) input.addEventListener("input", draw);
   field.value = written(data.windows.xxtiny.map(pair));
   draw();

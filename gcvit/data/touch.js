@@ -61,10 +61,12 @@ const makeTable = (svg, choose) => {
     (x, y) => go(y / 20, x / 20),
     (down, right) => go(Math.floor(table.chosen / table.columns) + down, (table.chosen % table.columns) + right)
   );
-  // Room on the left is for the names of rows.
-  table.resize = (rows, columns, left = 0) => {
+  // Room at the left and the top is for the names of rows and columns.
+  table.resize = (rows, columns, left = 0, top = 0) => {
     Object.assign(table, { rows, columns });
-    svg.setAttribute("viewBox", `${-2 - left} -2 ${20 * columns + 4 + left} ${20 * rows + 4}`);
+    const [width, height] = [20 * columns + left, 20 * rows + top];
+    svg.setAttribute("viewBox", `${-2 - left} ${-2 - top} ${width + 4} ${height + 4}`);
+    svg.style.maxWidth = `${1.5 * width}px`;
     svg.replaceChildren();
     table.cells = Array.from({ length: rows * columns }, (_, cell) => {
       const [x, y] = [20 * (cell % columns), 20 * Math.floor(cell / columns)];
@@ -72,7 +74,10 @@ const makeTable = (svg, choose) => {
       add(group, "rect", { x, y, width: 20, height: 20 });
       return { group, text: add(group, "text", { x: x + 10, y: y + 10 }) };
     });
-    table.outline = add(svg, "rect", { width: 20, height: 20, class: "chosen" });
+    // A pale line and a black one: one of them shows on any ground.
+    table.outline = add(svg, "g", { class: "chosen" });
+    add(table.outline, "rect", { width: 20, height: 20 });
+    add(table.outline, "rect", { x: 1.5, y: 1.5, width: 17, height: 17, stroke: "#000" });
   };
   table.show = (chosen, number, isSame) => {
     table.chosen = chosen;
@@ -80,8 +85,8 @@ const makeTable = (svg, choose) => {
       text.textContent = number(cell);
       group.setAttribute("class", isSame(cell) ? "number same" : "number");
     });
-    table.outline.setAttribute("x", 20 * (chosen % table.columns));
-    table.outline.setAttribute("y", 20 * Math.floor(chosen / table.columns));
+    const [x, y] = [20 * (chosen % table.columns), 20 * Math.floor(chosen / table.columns)];
+    table.outline.setAttribute("transform", `translate(${x} ${y})`);
   };
   return table;
 };
