@@ -43,6 +43,7 @@ console.log(JSON.stringify(cases.map((item) => {answer})));
         capture_output=True,
         text=True,
         encoding="utf-8",
+        timeout=60,
     )
     assert run.returncode == 0, run.stderr
     answers = json.loads(run.stdout)
@@ -167,18 +168,20 @@ def test_what_is_no_window_is_not_read():
 def test_the_reason_is_the_first_thing_that_is_wrong():
     cases = [
         ((64, 56), (7, 7)),
-        ((56, 60), (7, 7)),
+        ((56, 10), (7, 7)),
         ((84, 84), (7, 7)),
         ((56, 84), (7, 7)),
         ((56, 112), (7, 7)),
+        ((7, 14), (7, 7)),
         ((7, 7), (14, 14)),
     ]
     assert ask("image_sizes", "reason(...item)", cases) == [
         "64 rows are 9 windows of 7, and 1 left over",
-        "60 columns are 8 windows of 7, and 4 left over",
+        "10 columns are 1 window of 7, and 3 left over",
         "it is 12 windows high, which is no power of two",
         "it is 12 windows wide, which is no power of two",
         "it is 8 windows high and 16 wide, not the same",
+        "it is 1 window high and 2 wide, not the same",
         "7 rows are less than a window of 14",
     ]
 

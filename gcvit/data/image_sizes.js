@@ -48,17 +48,19 @@ const readWindows = (text) => {
 
 const written = (windows) => windows.map(([h, w]) => (h === w ? `${h}` : `(${h}, ${w})`)).join(", ");
 
+const counted = (number) => (number === 1 ? "1 window" : `${number} windows`);
+
 /** Why windows do not fit a map. */
 const reason = (map, window) => {
   const counts = map.map((side, i) => Math.floor(side / window[i]));
   for (const [i, name] of ["rows", "columns"].entries()) {
     const rest = map[i] % window[i];
     if (!counts[i]) return `${map[i]} ${name} are less than a window of ${window[i]}`;
-    if (rest) return `${map[i]} ${name} are ${counts[i]} windows of ${window[i]}, and ${rest} left over`;
+    if (rest) return `${map[i]} ${name} are ${counted(counts[i])} of ${window[i]}, and ${rest} left over`;
   }
   for (const [i, name] of ["high", "wide"].entries())
-    if (!Number.isInteger(Math.log2(counts[i]))) return `it is ${counts[i]} windows ${name}, which is no power of two`;
-  return `it is ${counts[0]} windows high and ${counts[1]} wide, not the same`;
+    if (!Number.isInteger(Math.log2(counts[i]))) return `it is ${counted(counts[i])} ${name}, which is no power of two`;
+  return `it is ${counted(counts[0])} high and ${counts[1]} wide, not the same`;
 };
 
 start("image_sizes", (figure, data) => {
@@ -114,13 +116,13 @@ start("image_sizes", (figure, data) => {
     const element = document.createElement("button");
     Object.assign(element, { type: "button", textContent: text });
     element.addEventListener("click", () => {
-      field.value = written(windows());
+      if (isSize(imageSize())) field.value = written(windows());
       draw();
     });
     figure.querySelector("[role='group']").append(element, " ");
   };
   for (const [name, windows] of Object.entries(data.windows)) button(name, () => windows.map(pair));
-  button("this image", () => (isSize(imageSize()) ? windowsFor(imageSize(), 4) : []));
+  button("this image", () => windowsFor(imageSize(), 4));
   for (const input of [height, width, field]) input.addEventListener("input", draw);
   field.value = written(data.windows.xxtiny.map(pair));
   draw();

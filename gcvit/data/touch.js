@@ -81,9 +81,11 @@ const makeTable = (svg, choose) => {
   };
   table.show = (chosen, number, isSame) => {
     table.chosen = chosen;
+    // Only what changes: even the same text anew would cost a layout.
     table.cells.forEach(({ group, text }, cell) => {
-      text.textContent = number(cell);
-      group.setAttribute("class", isSame(cell) ? "number same" : "number");
+      const [label, kind] = [`${number(cell)}`, isSame(cell) ? "number same" : "number"];
+      if (text.textContent !== label) text.textContent = label;
+      if (group.getAttribute("class") !== kind) group.setAttribute("class", kind);
     });
     const [x, y] = [20 * (chosen % table.columns), 20 * Math.floor(chosen / table.columns)];
     table.outline.setAttribute("transform", `translate(${x} ${y})`);
