@@ -326,9 +326,9 @@ VARIANTS = {
 
 # %% [markdown]
 r"""
-Does your image fit? Here are two sizes with the windows of most variants. On
-the maps of 224×224 pixels the windows double up to the whole map. On those of
-256×256 pixels a strip is left over.
+Does your image fit? Here are two sizes with the windows of most variants. For
+224×224 pixels, a window doubled $K$ times is the whole map. For 256×256 pixels
+a strip is left over.
 """
 
 # %% mystnb={"image": {"alt": "Two rows of four maps with the lines of their windows. For 224 by 224 pixels all four maps are filled with whole windows, K is 3, 2, 0 and 0. For 256 by 256 pixels each map leaves a strip of tokens on its right and lower side, and none fits."}} tags=["active-ipynb", "hide-input"]
@@ -346,6 +346,7 @@ for line, size in zip(both, (224, 256)):
         axes.set(xticks=range(0, width, side), yticks=range(0, height, side))
         axes.tick_params(length=0, labelbottom=False, labelleft=False)
         axes.grid(color=plots.INK)
+        axes.spines[:].set_visible(True)
 plots.plt.show()
 """
 
@@ -354,7 +355,7 @@ r"""
 Type the size of your own images, and windows as you would pass them to `GCViT`.
 Try 336×336 with the windows of `xxtiny`: they fill the maps of levels 0 and 1,
 and still do not fit. Why? Then type 240×320 and ask for windows for this image.
-Which level's map is halved less often than in the official models, and why?
+Which levels halve their maps less often than the official ones, and why?
 """
 
 # %% tags=["active-ipynb", "hide-input"]
