@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes Block (local), Block (global), more Blocks and MLP are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the boxes Block (local), Block (global), more Blocks and MLP are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("block")
 """
@@ -190,7 +190,7 @@ for number, axis in enumerate(axes.flat):
     axis.imshow(windows[number, ::2, ::2])
     axis.set_title(number, fontsize=8, pad=2)
     axis.axis("off")
-plots.plt.show()
+plots.show_photos()
 print("and back:", bool(ops.all(whole == photo)))
 """
 
@@ -499,7 +499,7 @@ for axis, shown, title in zip(axes, (windows, strips), ("right", "wrong")):
     axis.imshow(shown[0])
     axis.set_title(title)
     axis.axis("off")
-plots.plt.show()
+plots.show_photos()
 """
 
 # %% [markdown]

@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes GlobalQueryGenerator and FeatureExtraction are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the boxes GlobalQueryGenerator and FeatureExtraction are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("feature_extraction")
 """
@@ -47,7 +47,9 @@ x = 0.2
 for size in (56, 28, 14, 7):
     side = 0.9 + size / 25
     color = plots.HERE if size == 7 else plots.PAPER
-    plots.box(axes, x, 1.8 - side / 2, side, side, f"{size}×{size}", color)
+    square = (x, 1.8 - side / 2, side, side)
+    windows = (size // 7, size // 7)
+    plots.tensor(axes, *square, f"{size}×{size}", color, windows)
     if size > 7:
         plots.arrow(axes, (x + side, 1.8), (x + side + 1.5, 1.8))
     x += side + 1.5
@@ -247,7 +249,7 @@ for axis, shown in zip(axes, (image, summary)):
     axis.imshow(shown[0, ..., :3])
     axis.set_title(f"{shown.shape[1]}×{shown.shape[2]}")
     axis.axis("off")
-plots.plt.show()
+plots.show_photos()
 """
 
 # %% [markdown]
@@ -270,7 +272,7 @@ def pooled(value):
 
 _, axes = plots.plt.subplots(figsize=(6, 2.4), layout="constrained")
 axes.plot(row[0, 0, :, 0], "o:", color=plots.INK, label="values")
-for value, color in ((-np.inf, plots.GREEN), (0.0, plots.RED)):
+for value, color in ((-np.inf, plots.BLUE), (0.0, plots.RED)):
     label = f"pooled, padded with {value:.0f}"
     axes.plot(range(0, 8, 2), pooled(value), "s-", color=color, label=label)
 axes.set_xlabel("position")

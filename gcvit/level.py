@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes Level 0 to Level 3 in the first row are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the boxes Level 0 to Level 3 in the second row are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("level")
 """
@@ -39,8 +39,8 @@ window. In the end the map is halved for the next level, except in the last.
 r"""
 axes = plots.canvas(15, 4)
 plots.box(axes, 1.2, 2.5, 3.2, 1.1, "GlobalQueryGenerator", plots.HERE)
-axes.text(0.1, 1, "map", va="center")
-plots.arrow(axes, (0.9, 1.2), (1.6, 2.5))
+plots.tensor(axes, 0, 0.55, 0.9, 0.9, "map", cells=(4, 4))
+plots.arrow(axes, (0.7, 1.45), (1.6, 2.5))
 x = 1.9
 plots.arrow(axes, (0.9, 1), (x, 1))
 for number, kind in enumerate(("local", "global", "local", "global")):
@@ -334,7 +334,7 @@ _, axes = plots.plt.subplots(1, 2, figsize=(6, 3.2), layout="constrained")
 pairs = zip(after_each_block(x), after_each_block(corner))
 for axis, kind, (before, after) in zip(axes, ("local", "global"), pairs):
     change = ops.convert_to_numpy(ops.max(ops.abs(after - before), axis=-1))
-    axis.imshow(change[0] > 1e-6, cmap="YlGnBu", vmin=0, vmax=1.5)
+    axis.imshow(change[0] > 1e-6, vmin=0, vmax=1)
     axis.set(title=f"after the {kind} block", xticks=[], yticks=[])
     print(f"{kind:6} {(change > 1e-6).mean():.0%} of the map has changed")
 plots.plt.show()
@@ -382,8 +382,6 @@ window answers for itself, so its weights add up to one.
 
 # %% mystnb={"image": {"alt": "A grey photograph of a cat, twice, with one token outlined. Left, its local attention colours tokens of its own window. Right, the global query's token colours tokens in all sixteen windows."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
-from matplotlib.colors import to_rgb
-
 row, column = 5, 5
 photo = chelsea()[:, 75:376]  # the middle, as in preprocess
 _, both = plots.plt.subplots(1, 2, figsize=(7, 3.7), layout="constrained")
@@ -399,10 +397,9 @@ for axes, kind, scores in zip(both, ("local", "global"), attention):
     weights = weights.transpose(0, 2, 1, 3).reshape(16, 16)
     edges = (-0.5, 15.5, 15.5, -0.5)
     axes.imshow(photo.mean(axis=-1), cmap="gray", vmax=330, extent=edges)
-    orange = np.ones((16, 16, 1)) * to_rgb(plots.HERE)
     # Full colour is four times an even share.
-    axes.imshow(orange, alpha=np.minimum(weights * 16 / 4, 1))
-    axes.plot(column, row, "s", mfc="none", mec="white", ms=11, mew=2)
+    plots.highlight(axes, weights * 16 / 4)
+    axes.plot(column, row, "s", mfc="none", mec=plots.PAPER, ms=11, mew=2)
     axes.set(title=kind, xticks=[], yticks=[])
 plots.show_photos()
 """

@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box with norm, mean and head at the end of the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the box with norm, mean and head at the end of the second row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("model")
 """
@@ -45,12 +45,12 @@ x = 0.2
 for name, (size, channels) in zip(names, sizes):
     height, width = 0.8 + size / 110, 0.5 + channels / 400
     color = plots.HERE if name.startswith("level") else plots.PAPER
-    plots.box(axes, x, 2.3 - height / 2, width, height, "", color)
+    plots.tensor(axes, x, 2.3 - height / 2, width, height, "", color)
     label = f"{name}\n{size}×{size}\n×{channels}"
     axes.text(x + width / 2, -0.5, label, ha="center")
     plots.arrow(axes, (x + width, 2.3), (x + width + 1.3, 2.3))
     x += width + 1.3
-plots.box(axes, x, 1.6, 1.6, 1.4, "1000\nclasses")
+plots.tensor(axes, x, 1.6, 1.6, 1.4, "1000\nclasses")
 plots.plt.show()
 """
 

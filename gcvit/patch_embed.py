@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box PatchEmbed in the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the box PatchEmbed in the second row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("patch_embed")
 """
@@ -43,7 +43,7 @@ its own 4×4 pixels.
 r"""
 axes = plots.canvas(20, 5)
 for pixel in range(16):
-    plots.box(axes, 3.5 + pixel, 2.2, 1, 0.9, str(pixel))
+    plots.tensor(axes, 3.5 + pixel, 2.2, 1, 0.9, str(pixel))
 axes.text(2.4, 4.4, "Swin, patch 4", ha="right", va="center")
 axes.text(2.4, 0.9, "3×3, stride 2", ha="right", va="center")
 for patch in range(4):

@@ -20,24 +20,9 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Three files, keras.io's, NVIDIA's and timm's, each with its own name for the same tensor; arrows lead from all three to one attribute name, and from there to GCViT."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the boxes preprocess, load checkpoint and predictions in the first row are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(20, 6, figure_width=9)
-files_and_names = [
-    ("keras.io, .keras", "layers/level/blocks/block_1/\nattn/qkv/vars/0"),
-    ("NVIDIA, .pth.tar", "levels.0.blocks.1.\nattn.qkv.weight"),
-    ("timm, .pth", "stages.0.blocks.1.\nattn.qkv.weight"),
-]
-for row, (file, name) in enumerate(files_and_names):
-    y = 4.3 - 2.1 * row
-    plots.box(axes, 0, y, 3.4, 1.4, file)
-    axes.text(3.8, y + 0.7, name, va="center")
-    plots.arrow(axes, (9.1, y + 0.7), (10.4, 2.9 + 0.35 * (1 - row)))
-name = "levels.0.blocks.1.\nattn.qkv.kernel"
-plots.box(axes, 10.5, 2.1, 4.9, 1.6, name, plots.HERE)
-plots.arrow(axes, (15.4, 2.9), (16.6, 2.9))
-plots.box(axes, 16.6, 2.1, 2.4, 1.6, "GCViT")
-plots.plt.show()
+plots.model_map("pretrained")
 """
 
 # %% [markdown]
@@ -53,7 +38,30 @@ one tensor: the queries, keys and values of a block. You translate all three to
 what *you* call it: the path of attributes that leads to it in your model. Then
 you compare. Every weight of the model has to be filled, and nothing may be
 left over. If one name or one shape differs, you load nothing at all.
+"""
 
+# %% mystnb={"image": {"alt": "Three files, keras.io's, NVIDIA's and timm's, each with its own name for the same tensor; arrows lead from all three to one attribute name, and from there to GCViT."}} tags=["active-ipynb", "hide-input"]
+r"""
+axes = plots.canvas(20, 6, figure_width=9)
+files_and_names = [
+    ("keras.io, .keras", "layers/level/blocks/block_1/\nattn/qkv/vars/0"),
+    ("NVIDIA, .pth.tar", "levels.0.blocks.1.\nattn.qkv.weight"),
+    ("timm, .pth", "stages.0.blocks.1.\nattn.qkv.weight"),
+]
+for row, (file, name) in enumerate(files_and_names):
+    y = 4.3 - 2.1 * row
+    plots.tensor(axes, 0, y, 3.4, 1.4, file)
+    axes.text(3.8, y + 0.7, name, va="center")
+    plots.arrow(axes, (9.1, y + 0.7), (10.4, 2.9 + 0.35 * (1 - row)))
+name = "levels.0.blocks.1.\nattn.qkv.kernel"
+plots.tensor(axes, 10.5, 2.1, 4.9, 1.6, name, plots.HERE)
+plots.arrow(axes, (15.4, 2.9), (16.6, 2.9))
+plots.box(axes, 16.6, 2.1, 2.4, 1.6, "GCViT")
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
 ## The code
 """
 
@@ -722,7 +730,7 @@ hill = np.exp(-(x**2 + y**2) / 6).reshape(-1, 1)  # a window of 4, one head
 _, both = plots.plt.subplots(1, 2, figsize=(6, 3), layout="constrained")
 for axes, window in zip(both, (4, 8)):
     table = ops.convert_to_numpy(resize_bias_table(hill, 4, window))
-    axes.imshow(table.reshape(2 * window - 1, -1), cmap="Blues")
+    axes.imshow(table.reshape(2 * window - 1, -1))
     axes.set_title(f"window {window}, {len(table)} rows")
     axes.axis("off")
 plots.plt.show()
@@ -1259,7 +1267,7 @@ for axes, size in zip(both, (224, 64)):
     axes.imshow((image - low) / (high - low))
     axes.set_title(f"{size}×{size}")
     axes.axis("off")
-plots.plt.show()
+plots.show_photos()
 """
 
 # %% [markdown]

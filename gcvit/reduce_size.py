@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes ReduceSize and fused MBConv are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the boxes ReduceSize and fused MBConv are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("reduce_size")
 """
@@ -281,9 +281,9 @@ for y, left, name in ((2.7, 1, "padding=1"), (0.5, 0, 'padding="same"')):
     axes.text(1.9, y + 0.35, name, ha="right", va="center")
     for pixel in range(-left, 9):
         inside = 0 <= pixel < 8
-        color = plots.PAPER if inside else "white"
+        color = plots.PAPER if inside else "none"
         label = str(pixel) if inside else "pad"
-        plots.box(axes, 3 + pixel, y, 1, 0.7, label, color)
+        plots.tensor(axes, 3 + pixel, y, 1, 0.7, label, color)
     for start in range(-left, 8 - left, 2):
         line = [3.1 + start, 5.9 + start]
         offset = 0.9 + 0.3 * (start // 2 % 2)

@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box WindowAttention in the lowest row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the box WindowAttention in the lowest row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("window_attention")
 """
@@ -50,16 +50,17 @@ r"""
 axes = plots.canvas(15, 5.2)
 for x, title in ((0.2, "local"), (7.9, "global")):
     axes.text(x + 3.3, 4.8, title, ha="center", weight="bold")
-    plots.box(axes, x, 0.5, 1.9, 1.5, "window\n7×7")
-    source = (x + 1.9, 1.6)
+    plots.tensor(axes, x, 0.4, 1.6, 1.6, "window", cells=(7, 7))
+    source = (x + 1.6, 1.6)
     if title == "global":
-        plots.box(axes, x, 2.7, 1.9, 1.5, "whole map,\n7×7", plots.HERE)
-        source = (x + 1.9, 3.4)
+        square = (x, 2.7, 1.6, 1.6)
+        plots.tensor(axes, *square, "whole\nmap", plots.HERE, (7, 7))
+        source = (x + 1.6, 3.4)
     for y, name in ((3.1, "query"), (1.9, "key"), (0.7, "value")):
         is_new = (name, title) == ("query", "global")
         color = plots.HERE if is_new else plots.PAPER
-        plots.box(axes, x + 2.9, y, 1.2, 0.7, name, color)
-        start = source if name == "query" else (x + 1.9, 1.2)
+        plots.tensor(axes, x + 2.9, y, 1.2, 0.7, name, color)
+        start = source if name == "query" else (x + 1.6, 1.2)
         plots.arrow(axes, start, (x + 2.9, y + 0.35))
     plots.box(axes, x + 5.1, 1.5, 1.7, 1.5, "attention")
     for y in (3.45, 2.25, 1.05):
@@ -172,7 +173,7 @@ diagonal, query and key move together.
 r"""
 index = relative_position_index(3)
 _, axes = plots.plt.subplots(figsize=(3.6, 3.6), layout="constrained")
-axes.imshow(index, cmap="YlGnBu", vmax=36)
+axes.imshow(index, vmax=48)  # pale enough for the numbers
 for (query, key), number in np.ndenumerate(index):
     axes.text(key, query, number, ha="center", va="center", fontsize=8)
 axes.set(xlabel="key", ylabel="query", xticks=range(9), yticks=range(9))
@@ -401,7 +402,7 @@ for head, axis in enumerate(axes):
     weights = ops.convert_to_numpy(scores)[0, head].reshape(7, 7, 7, 7)
     gap = ((0, 0), (0, 0), (0, 1), (0, 1))
     weights = np.pad(weights, gap, constant_values=np.nan)
-    axis.imshow(weights.transpose(0, 2, 1, 3).reshape(56, 56), cmap="YlGnBu")
+    axis.imshow(weights.transpose(0, 2, 1, 3).reshape(56, 56))
     axis.set_title(f"head {head}")
     axis.axis("off")
 plots.plt.show()
