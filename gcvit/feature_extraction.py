@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the boxes GlobalQueryGenerator and FeatureExtraction are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `GlobalQueryGenerator`, at the start of each level, and the `FeatureExtraction` that it repeats.", "name": "figure-feature-extraction-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes GlobalQueryGenerator and FeatureExtraction are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("feature_extraction")
 """
@@ -29,8 +29,8 @@ plots.model_map("feature_extraction")
 r"""
 ## The idea
 
-Attention inside a window is cheap and blind: a token in the top left corner
-never meets one in the bottom right. GCViT's answer is to summarise the whole
+Attention inside a [window](glossary.md#term-window) is cheap and blind: a token
+in the top left corner never meets one in the bottom right. GCViT's answer is to summarise the whole
 map once, in as many tokens as one window has, and to let every window be
 questioned by that summary.
 
@@ -40,7 +40,7 @@ the fused MBConv of [Reduce size](reduce_size.ipynb), added to its input, then a
 max-pooling with stride 2. The channels stay as they are.
 """
 
-# %% mystnb={"image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "From 56\u00d756 tokens to the global query: each step halves the map, until one window is left. Lines part the windows of 7\u00d77 tokens.", "name": "figure-feature-extraction-halvings"}, "image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(13, 3.6)
 x = 0.2
@@ -232,7 +232,7 @@ What does a summary look like? With its branches set to zero, the generator is
 three max-poolings. Here is Chelsea at 56×56, and what is left of her.
 """
 
-# %% mystnb={"image": {"alt": "A cat's photograph at 56 by 56 pixels beside its summary of 7 by 7 pixels, in which only broad patches of colour are left."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "What three max-poolings leave of a photograph: colours and where they are, no detail.", "name": "figure-feature-extraction-summary"}, "image": {"alt": "A cat's photograph at 56 by 56 pixels beside its summary of 7 by 7 pixels, in which only broad patches of colour are left."}} tags=["active-ipynb"]
 r"""
 import numpy as np
 from skimage.data import chelsea
@@ -260,7 +260,7 @@ The published Keras example pads this max-pooling with zeros. Look at a row of
 negative values: the left end changes.
 """
 
-# %% mystnb={"image": {"alt": "Line chart of a row of eight negative values and its max-pooling. Padded with minus infinity the result stays negative everywhere; padded with zeros it jumps to zero at the left end."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Max-pooling a row of negative values. Padding with zeros invents a maximum at the left end, which no value has.", "name": "figure-feature-extraction-padding"}, "image": {"alt": "Line chart of a row of eight negative values and its max-pooling. Padded with minus infinity the result stays negative everywhere; padded with zeros it jumps to zero at the left end."}} tags=["active-ipynb"]
 r"""
 row = -np.array([3, 4, 2, 5, 4, 6, 3, 2], "float32")[None, None, :, None]
 
@@ -345,4 +345,8 @@ print("equal:", bool(ops.all(same[0] == same[1])))
 # %% [markdown]
 r"""
 Next: [Window attention](window_attention.ipynb) puts the global query to work.
+
+To look up: [`GlobalQueryGenerator`](api.md#gcvit.GlobalQueryGenerator),
+[`FeatureExtraction`](api.md#gcvit.FeatureExtraction) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

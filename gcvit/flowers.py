@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the box fine-tune in the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: fine-tuning, which changes the whole model a little.", "name": "figure-flowers-map"}, "image": {"alt": "Map of GCViT in four rows; the box fine-tune in the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("flowers")
 """
@@ -31,14 +31,15 @@ r"""
 
 A pretrained model has learned to see before it gets its first flower: edges,
 textures, shapes. What it does not know is your classes. So you keep its weights,
-give it a new head, and train it a little more: you fine-tune it.
+give it a new head, and train it a little more: you
+[fine-tune](glossary.md#term-fine-tuning) it.
 
 Fine-tuning is training with two precautions. The new head is random, and so are
 the first gradients that it sends back. Therefore you train the head alone at
 first. And the learning rate rises slowly, so that the first steps change little.
 """
 
-# %% mystnb={"image": {"alt": "From left to right: a picture; a part of it, mirrored or not; 64 by 64 pixels, normalised; the pretrained GCViT; a new head, highlighted; five classes."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "What happens to a picture. All is kept from the pretrained model but its head, which is new.", "name": "figure-flowers-steps"}, "image": {"alt": "From left to right: a picture; a part of it, mirrored or not; 64 by 64 pixels, normalised; the pretrained GCViT; a new head, highlighted; five classes."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(24, 4, figure_width=9)
 steps = ["picture", "a part,\nmirrored\nor not", "64×64,\nnormalised"]
@@ -439,7 +440,7 @@ def draw_flowers(seed, train_count=200, validation_count=100):
     return drawings[:train_count], drawings[train_count:], names
 
 
-# %% mystnb={"image": {"alt": "Five rows of six drawn flowers. Dandelions have many fine petals in a spiral, daisies long narrow petals around a golden centre, tulips six pointed petals, sunflowers a large brown centre, roses few petals that wind around. Colours, sizes and backgrounds vary within each row."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Flowers drawn by code, six of each kind. Shape tells them apart; colour alone does not.", "name": "figure-flowers-drawn"}, "image": {"alt": "Five rows of six drawn flowers. Dandelions have many fine petals in a spiral, daisies long narrow petals around a golden centre, tulips six pointed petals, sunflowers a large brown centre, roses few petals that wind around. Colours, sizes and backgrounds vary within each row."}} tags=["active-ipynb"]
 r"""
 random = np.random.default_rng(0)
 _, rows = plots.plt.subplots(5, 1, figsize=(6, 5.4), layout="constrained")
@@ -741,7 +742,7 @@ r"""
 One picture, as it is seen in six passes:
 """
 
-# %% mystnb={"image": {"alt": "The same drawn daisy six times: each time another part of the picture, larger or smaller, some of them mirrored."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "One picture in six passes over the data: never quite the same.", "name": "figure-flowers-passes"}, "image": {"alt": "The same drawn daisy six times: each time another part of the picture, larger or smaller, some of them mirrored."}} tags=["active-ipynb"]
 r"""
 def show(image, title, axes):
     image = (np.asarray(image) - BLACK) / (WHITE - BLACK)
@@ -832,7 +833,7 @@ comes with the
 [original archive](http://download.tensorflow.org/example_images/flower_photos.tgz).
 """
 
-# %% mystnb={"image": {"alt": "A grid of sixteen pictures of flowers, with the name of the class above each."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Pictures for validation, as the model gets them, with their classes.", "name": "figure-flowers-validation"}, "image": {"alt": "A grid of sixteen pictures of flowers, with the name of the class above each."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 _, grid = plots.plt.subplots(2, 8, figsize=(8, 2.5), layout="constrained")
 for image, label, axes in zip(images, labels, grid.flat):
@@ -1239,7 +1240,7 @@ What was the pretraining worth? You train the same model from random weights,
 for as many epochs. There is nothing to protect, so all of it is trained at once.
 """
 
-# %% mystnb={"image": {"alt": "Validation accuracy over epochs. The pretrained model climbs above the one from scratch at once, and stays above it."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Accuracy after each epoch. With pretrained weights the model starts higher, and stays higher.", "name": "figure-flowers-accuracy"}, "image": {"alt": "Validation accuracy over epochs. The pretrained model climbs above the one from scratch at once, and stays above it."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 scratch = type(model).from_config(model.get_config())
 scratch_history = fine_tune(
@@ -1280,7 +1281,7 @@ number is theirs, of a model with [two mistakes](pretrained.ipynb) in it.
 Which flowers does the model mistake for which?
 """
 
-# %% mystnb={"image": {"alt": "A confusion matrix of five classes, the true ones down, the answers across. Most pictures are on the diagonal."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "How often each kind was taken for which. The diagonal has the right answers.", "name": "figure-flowers-confusion"}, "image": {"alt": "A confusion matrix of five classes, the true ones down, the answers across. Most pictures are on the diagonal."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 answers = model.predict(images, verbose=0)
 truth, guesses = labels.argmax(axis=1), answers.argmax(axis=1)
@@ -1304,7 +1305,7 @@ And where was it most wrong? Above each picture stands the truth, then the
 answer with its probability.
 """
 
-# %% mystnb={"image": {"alt": "Six flowers that the model took for another class with great confidence."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "The six pictures for which the model gave the truth the least probability.", "name": "figure-flowers-worst"}, "image": {"alt": "Six flowers that the model took for another class with great confidence."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 worst = np.argsort(answers[np.arange(len(truth)), truth])[:6]
 _, row = plots.plt.subplots(1, 6, figsize=(8, 2), layout="constrained")
@@ -1319,15 +1320,15 @@ r"""
 Where does the model look? Grad-CAM
 ([arXiv 1610.02391](https://arxiv.org/abs/1610.02391)) asks of a map in the
 middle of the model: which channels would raise the answer's probability? It
-adds the map's channels up, weighed by that. What is bright speaks for the
+adds the map's channels up, weighed by that. What is orange speaks for the
 answer. The gradients are TensorFlow's: Keras has no function for them that works
 on every backend.
 
 At 64 pixels that map has 4×4 tokens, so the answer is coarse. It is not always
-the blossom that is bright: backgrounds speak, too.
+the blossom that is orange: backgrounds speak, too.
 """
 
-# %% mystnb={"image": {"alt": "Two rows of eight pictures: flowers, and below each the same flower with bright areas where the model looks."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Where Grad-CAM says that the model looks: orange speaks for the answer. The map has 4×4 tokens, so it is coarse.", "name": "figure-flowers-grad-cam"}, "image": {"alt": "Two rows of eight pictures: flowers, and below each the same picture in grey, with orange where the model looks."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 def grad_cam(model, images):
     x = model.feature_maps(images)["level_1"]
@@ -1501,4 +1502,11 @@ r"""
 You built the model, loaded pretrained weights, and taught it something new.
 The [architecture page](architecture.md) is there when you want to look
 something up.
+
+To look up: [`load_flowers`](api.md#gcvit.flowers.load_flowers),
+[`fine_tune`](api.md#gcvit.flowers.fine_tune),
+[`decode`](api.md#gcvit.flowers.decode),
+[`fast_dtype_policy`](api.md#gcvit.flowers.fast_dtype_policy),
+[`fast_jit_compile`](api.md#gcvit.flowers.fast_jit_compile) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

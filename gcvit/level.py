@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the boxes Level 0 to Level 3 in the second row are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `Level`, four of which make the model.", "name": "figure-level-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes Level 0 to Level 3 in the second row are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("level")
 """
@@ -35,7 +35,7 @@ neighbours in the window, then the summary of the whole map talks to every
 window. In the end the map is halved for the next level, except in the last.
 """
 
-# %% mystnb={"image": {"alt": "Diagram of a level of depth four: the map goes to the global query generator and through four blocks, local, global, local, global, then to ReduceSize. The global query goes to the two global blocks."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "A level of four blocks. The global query is made once, and goes to every second block.", "name": "figure-level-steps"}, "image": {"alt": "Diagram of a level of depth four: the map goes to the global query generator and through four blocks, local, global, local, global, then to ReduceSize. The global query goes to the two global blocks."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(15, 4)
 plots.box(axes, 1.2, 2.5, 3.2, 1.1, "GlobalQueryGenerator", plots.HERE)
@@ -315,7 +315,7 @@ look where the output of the blocks changes. After the local block it is the
 corner's window. After the global block it is everywhere.
 """
 
-# %% mystnb={"image": {"alt": "Two maps of 28 by 28 positions. After the local block only the top left window of 7 by 7 has changed; after the global block every window has."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Where the output changes when a corner of the map does. A local block keeps the news in its window; a global one spreads it.", "name": "figure-level-reach"}, "image": {"alt": "Two maps of 28 by 28 positions. After the local block only the top left window of 7 by 7 has changed; after the global block every window has."}} tags=["active-ipynb"]
 r"""
 level = Level(2, 2, 7, mlp_ratio=3.0)
 check.parity(level, "level")
@@ -336,6 +336,7 @@ for axis, kind, (before, after) in zip(axes, ("local", "global"), pairs):
     change = ops.convert_to_numpy(ops.max(ops.abs(after - before), axis=-1))
     axis.imshow(change[0] > 1e-6, vmin=0, vmax=1)
     axis.set(title=f"after the {kind} block", xticks=[], yticks=[])
+    axis.spines[:].set_visible(True)
     print(f"{kind:6} {(change > 1e-6).mean():.0%} of the map has changed")
 plots.plt.show()
 """
@@ -380,7 +381,7 @@ the window asks *every* window at once, with one and the same question. Each
 window answers for itself, so its weights add up to one.
 """
 
-# %% mystnb={"image": {"alt": "A grey photograph of a cat, twice, with one token outlined. Left, its local attention colours tokens of its own window. Right, the global query's token colours tokens in all sixteen windows."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "What one token, outlined, attends to in the first level of `nano`: tokens of its own window, and, through the global query, some in every window. Full colour is four times an even share.", "name": "figure-level-attention"}, "image": {"alt": "A grey photograph of a cat, twice, with one token outlined. Left, its local attention colours tokens of its own window. Right, the global query's token colours tokens in all sixteen windows."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 row, column = 5, 5
 photo = chelsea()[:, 75:376]  # the middle, as in preprocess
@@ -511,4 +512,7 @@ print(fitting_windows((96, 96)))
 # %% [markdown]
 r"""
 Next: [Model](model.ipynb) puts the stem, four levels and a head together.
+
+To look up: [`Level`](api.md#gcvit.Level) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

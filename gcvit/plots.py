@@ -117,16 +117,17 @@ def tensor(axes, x, y, width, height, label="", color=PAPER, cells=(1, 1)):
     Args:
         cells: how many rows and columns of tokens, or of windows, to show.
     """
-    outline = plt.Rectangle((x, y), width, height, fc=color, ec=INK, lw=1)
+    square = ((x, y), width, height)
+    axes.add_patch(plt.Rectangle(*square, fc=color, ec="none"))
     rows, columns = cells
-    lines = {"color": "#ffffff", "lw": 1}
+    lines = {"color": "#ffffff", "lw": 0.7, "zorder": 1}
     for row in range(1, rows):
         level = y + height * row / rows
         axes.plot([x, x + width], [level, level], **lines)
     for column in range(1, columns):
         side = x + width * column / columns
         axes.plot([side, side], [y, y + height], **lines)
-    axes.add_patch(outline)
+    axes.add_patch(plt.Rectangle(*square, fc="none", ec=INK, lw=1))
     axes.text(x + width / 2, y + height / 2, label, ha="center", va="center")
 
 

@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the boxes preprocess, load checkpoint and predictions in the first row are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: what you do with a finished model. You fill it with weights, prepare images, and read its answers.", "name": "figure-pretrained-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes preprocess, load checkpoint and predictions in the first row are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("pretrained")
 """
@@ -29,7 +29,7 @@ plots.model_map("pretrained")
 r"""
 ## The idea
 
-A checkpoint is a list of arrays with names. If your model computes what the
+A [checkpoint](glossary.md#term-checkpoint) is a list of arrays with names. If your model computes what the
 official one computes, its weights are the official weights under other names,
 some with their axes in another order. Loading is renaming.
 
@@ -40,7 +40,7 @@ you compare. Every weight of the model has to be filled, and nothing may be
 left over. If one name or one shape differs, you load nothing at all.
 """
 
-# %% mystnb={"image": {"alt": "Three files, keras.io's, NVIDIA's and timm's, each with its own name for the same tensor; arrows lead from all three to one attribute name, and from there to GCViT."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "One tensor, three names. You translate each to the path of attributes in your model.", "name": "figure-pretrained-names"}, "image": {"alt": "Three files, keras.io's, NVIDIA's and timm's, each with its own name for the same tensor; arrows lead from all three to one attribute name, and from there to GCViT."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(20, 6, figure_width=9)
 files_and_names = [
@@ -723,7 +723,7 @@ r"""
 A table that falls with the distance keeps its form:
 """
 
-# %% mystnb={"image": {"alt": "Two square heat maps of the same round hill: one of 7 by 7 cells, one of 15 by 15 cells."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "A bias table resized to twice the window keeps its form: the middle stays the middle, the edge the edge.", "name": "figure-pretrained-table"}, "image": {"alt": "Two square heat maps of the same round hill: one of 7 by 7 cells, one of 15 by 15 cells."}} tags=["active-ipynb"]
 r"""
 y, x = np.mgrid[-3:4, -3:4]
 hill = np.exp(-(x**2 + y**2) / 6).reshape(-1, 1)  # a window of 4, one head
@@ -1254,7 +1254,7 @@ Now a photograph: Chelsea the cat, from scikit-image. This is what is left of
 her for XXTiny and for `nano`.
 """
 
-# %% mystnb={"image": {"alt": "The middle of the photograph of a ginger cat's face, twice: at 224 by 224 pixels every hair is there; at 64 by 64 pixels the face is still clear, but coarse."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "What XXTiny sees of a photograph, and what `nano` sees.", "name": "figure-pretrained-sizes"}, "image": {"alt": "The middle of the photograph of a ginger cat's face, twice: at 224 by 224 pixels every hair is there; at 64 by 64 pixels the face is still clear, but coarse."}} tags=["active-ipynb"]
 r"""
 from skimage.data import chelsea
 
@@ -1284,7 +1284,7 @@ on they also change in brightness, contrast and colour, down to grey. From epoch
 falls along a cosine to zero. The package keeps the record of that run.
 """
 
-# %% mystnb={"image": {"alt": "Two curves of accuracy over epochs, training and validation. Both climb fast at first, then slowly; they step down at epochs 17 and 25, and recover."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "The training of `nano`. Both curves step down where the task gets harder, and end above where they were.", "name": "figure-pretrained-training"}, "image": {"alt": "Two curves of accuracy over epochs, training and validation. Both climb fast at first, then slowly; they step down at epochs 17 and 25, and recover."}} tags=["active-ipynb"]
 r"""
 import json
 
@@ -1319,7 +1319,7 @@ file came with the package. XXTiny knows a thousand classes, five of them cats,
 if its file can be had.
 """
 
-# %% mystnb={"image": {"alt": "Bar chart of the five most probable classes for the photograph of the cat; a cat is the longest bar."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "The five most probable answers to the photograph of the cat.", "name": "figure-pretrained-answers"}, "image": {"alt": "Bar chart of the five most probable classes for the photograph of the cat; a cat is the longest bar."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 variant = "xxtiny"
 try:
@@ -1454,4 +1454,11 @@ for name, probability in answers:
 # %% [markdown]
 r"""
 You have a model that knows something. Next, [teach it something new](flowers.ipynb).
+
+To look up: [`from_pretrained`](api.md#gcvit.from_pretrained),
+[`load_checkpoint`](api.md#gcvit.load_checkpoint),
+[`preprocess`](api.md#gcvit.preprocess),
+[`decode_predictions`](api.md#gcvit.decode_predictions),
+[`class_names`](api.md#gcvit.class_names) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

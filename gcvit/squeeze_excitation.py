@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in four rows; the box SqueezeAndExcitation in the lowest row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `SqueezeAndExcitation`, the smallest part, which every convolutional part of the model contains.", "name": "figure-squeeze-excitation-map"}, "image": {"alt": "Map of GCViT in four rows; the box SqueezeAndExcitation in the lowest row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("squeeze_excitation")
 """
@@ -29,8 +29,8 @@ plots.model_map("squeeze_excitation")
 r"""
 ## The idea
 
-A convolution sees a few pixels at a time. Whether a channel is useful often
-depends on the whole picture: a detector of fur matters more once there is a
+A convolution sees a few pixels at a time. Whether a
+[channel](glossary.md#term-channel) is useful often depends on the whole picture: a detector of fur matters more once there is a
 cat. Squeeze and excitation gives each channel a volume knob and turns it by
 looking at everything at once.
 
@@ -40,7 +40,7 @@ sigmoid, so that each channel gets a weight between 0 and 1. **Scale**:
 multiply each channel by its weight.
 """
 
-# %% mystnb={"image": {"alt": "Diagram: a map of H by W by C is averaged to C numbers, two dense layers turn them into C weights, and the weights multiply the map."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "Two dense layers turn the mean of each channel into its weight. The map itself waits, and is multiplied by the weights.", "name": "figure-squeeze-excitation-steps"}, "image": {"alt": "Diagram: a map of H by W by C is averaged to C numbers, two dense layers turn them into C weights, and the weights multiply the map."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(13, 3)
 plots.tensor(axes, 0.1, 0.3, 1.2, 1.2, "map", cells=(4, 4))
@@ -190,7 +190,7 @@ What did the layer decide? These are the weights it gives to the eight channels
 of that small model.
 """
 
-# %% mystnb={"image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "The weights of one official layer, whose weights are random. No channel is shut off, and none passes whole.", "name": "figure-squeeze-excitation-weights"}, "image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
 r"""
 inputs, expected = check.official("squeeze_excitation")
 weights = ops.convert_to_numpy(layer(inputs[0])).sum((0, 1, 2))
@@ -278,4 +278,7 @@ print("constant in each channel:", (scaled == scaled[:, :1, :1]).all())
 r"""
 Next: [Reduce size](reduce_size.ipynb) puts this layer into a convolutional
 branch and halves the map.
+
+To look up: [`SqueezeAndExcitation`](api.md#gcvit.SqueezeAndExcitation) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """
