@@ -40,20 +40,20 @@ the fused MBConv of [Reduce size](reduce_size.ipynb), added to its input, then a
 max-pooling with stride 2. The channels stay as they are.
 """
 
-# %% mystnb={"figure": {"caption": "From 56\u00d756 tokens to the global query: each step halves the map, until one window is left. Lines part the windows of 7\u00d77 tokens.", "name": "figure-feature-extraction-halvings"}, "image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "From 56\u00d756 tokens to the global query: each step halves the map, until one window is left. The lines part windows of 7\u00d77 tokens.", "name": "figure-feature-extraction-halvings"}, "image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(13, 3.6)
+axes = plots.canvas(13, 4.2)
 x = 0.2
 for size in (56, 28, 14, 7):
     side = 0.9 + size / 25
     color = plots.HERE if size == 7 else plots.PAPER
-    square = (x, 1.8 - side / 2, side, side)
-    windows = (size // 7, size // 7)
-    plots.tensor(axes, *square, f"{size}×{size}", color, windows)
+    bottom, windows = 2.5 - side / 2, (size // 7, size // 7)
+    plots.tensor(axes, x, bottom, side, side, "", color, windows, plots.INK)
+    axes.text(x + side / 2, bottom - 0.4, f"{size}×{size}", ha="center")
     if size > 7:
-        plots.arrow(axes, (x + side, 1.8), (x + side + 1.5, 1.8))
+        plots.arrow(axes, (x + side, 2.5), (x + side + 1.5, 2.5))
     x += side + 1.5
-axes.text(6, 0.1, "each arrow is one FeatureExtraction", ha="center")
+axes.text(7.2, 0.3, "each arrow is one FeatureExtraction", ha="center")
 plots.plt.show()
 """
 

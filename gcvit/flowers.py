@@ -1288,7 +1288,7 @@ truth, guesses = labels.argmax(axis=1), answers.argmax(axis=1)
 matrix = np.zeros((len(names), len(names)), int)
 np.add.at(matrix, (truth, guesses), 1)
 _, axes = plots.plt.subplots(figsize=(5, 4.2), layout="constrained")
-axes.imshow(matrix, vmax=2 * matrix.max())  # pale enough for the numbers
+axes.imshow(matrix, vmax=2.5 * matrix.max())  # pale enough for the numbers
 for (i, j), count in np.ndenumerate(matrix):
     axes.text(j, i, count, ha="center", va="center")
 ticks = range(len(names))

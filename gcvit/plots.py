@@ -10,8 +10,8 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 # The palette; book/_static/figures/README.md says what each colour is for,
 # and tests/test_palette.py that they can be told apart.
 INK, PAPER, HERE = "#33404c", "#eef2f5", "#fbc463"
-BLUE, RED = "#2f6f9f", "#b8483a"
-SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", BLUE])
+BLUE, RED, WHITE = "#2a6fc4", "#b8483a", "#ffffff"
+SHADES = LinearSegmentedColormap.from_list("shades", [WHITE, BLUE])
 
 # Chapter, label, x, row, width: the four rows of the map, from what is done
 # with the model to what is inside its parts.
@@ -111,22 +111,25 @@ def box(axes, x, y, width, height, label, color=PAPER):
     axes.text(x + width / 2, y + height / 2, label, ha="center", va="center")
 
 
-def tensor(axes, x, y, width, height, label="", color=PAPER, cells=(1, 1)):
+def tensor(
+    axes, x, y, width, height, label="", color=PAPER, cells=(1, 1), lines=WHITE
+):
     """Draw what is computed: square corners, and lines between its cells.
 
     Args:
         cells: how many rows and columns of tokens, or of windows, to show.
+        lines: `WHITE` between tokens, `INK` between windows.
     """
     square = ((x, y), width, height)
     axes.add_patch(plt.Rectangle(*square, fc=color, ec="none"))
     rows, columns = cells
-    lines = {"color": "#ffffff", "lw": 0.7, "zorder": 1}
+    style = {"color": lines, "lw": 0.7, "zorder": 1}
     for row in range(1, rows):
         level = y + height * row / rows
-        axes.plot([x, x + width], [level, level], **lines)
+        axes.plot([x, x + width], [level, level], **style)
     for column in range(1, columns):
         side = x + width * column / columns
-        axes.plot([side, side], [y, y + height], **lines)
+        axes.plot([side, side], [y, y + height], **style)
     axes.add_patch(plt.Rectangle(*square, fc="none", ec=INK, lw=1))
     axes.text(x + width / 2, y + height / 2, label, ha="center", va="center")
 

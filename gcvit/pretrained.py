@@ -824,7 +824,8 @@ for variant, addresses in CHECKPOINTS.items():
 # %% [markdown]
 r"""
 A file has four bytes for each of these millions of parameters; `nano`'s has
-two. The top-1 accuracies, in percent of ImageNet's validation images, are those
+two. The top-1 accuracies, in percent of the validation images of
+[ImageNet](references.md#imagenet), are those
 that NVIDIA reports. Conversions need not hold the same numbers: timm lists
 79.756 % for its file of XXTiny. How good `nano` is, you see below.
 
@@ -1272,8 +1273,8 @@ plots.show_photos()
 
 # %% [markdown]
 r"""
-`nano` is this book's own model, trained from scratch on 45,000 of CIFAR-10's
-small photographs, with 5,000 kept for validation, by
+`nano` is this book's own model, trained from scratch on 45,000 of the small
+photographs of [CIFAR-10](references.md#cifar-10), with 5,000 kept for validation, by
 [`tools/train_nano.py`](https://github.com/gcvit-book/gcvit-book/blob/main/tools/train_nano.py).
 Its copy of them was compressed once more, as JPEG; scores on the original can
 differ a little.

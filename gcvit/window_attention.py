@@ -174,7 +174,7 @@ diagonal, query and key move together.
 r"""
 index = relative_position_index(3)
 _, axes = plots.plt.subplots(figsize=(3.6, 3.6), layout="constrained")
-axes.imshow(index, vmax=48)  # pale enough for the numbers
+axes.imshow(index, vmax=60)  # pale enough for the numbers
 for (query, key), number in np.ndenumerate(index):
     axes.text(key, query, number, ha="center", va="center", fontsize=8)
 axes.set(xlabel="key", ylabel="query", xticks=range(9), yticks=range(9))
