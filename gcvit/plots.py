@@ -12,6 +12,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 INK, PAPER, HERE = "#33404c", "#eef2f5", "#fbc463"
 BLUE, RED, WHITE = "#2a6fc4", "#b8483a", "#ffffff"
 SHADES = LinearSegmentedColormap.from_list("shades", [WHITE, BLUE])
+matplotlib.colormaps.register(SHADES)
 
 # Chapter, label, x, row, width: the four rows of the map, from what is done
 # with the model to what is inside its parts.
@@ -60,7 +61,6 @@ ARROWS = [
 def use_style():
     """Draw crisp SVG with real text, the same on each run."""
     set_matplotlib_formats("svg", metadata={"Date": None})
-    matplotlib.colormaps.register(SHADES, force=True)
     plt.rcParams.update(
         {
             "svg.fonttype": "none",
