@@ -177,7 +177,7 @@ r"""
 Chelsea at 224×224 pixels, in windows of 56×56:
 """
 
-# %% mystnb={"figure": {"caption": "A map, here a photograph, in 16 windows. Their numbers are their places in the batch.", "name": "figure-block-windows"}, "image": {"alt": "A cat's photograph cut into four by four windows, with white gaps between them; the windows are numbered from 0 to 15 in reading order."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "A map, here a photograph, in 16 windows. Their numbers are their places in the batch.", "name": "figure-block-windows"}, "image": {"alt": "A cat's photograph cut into four by four windows, with dark gaps between them; the windows are numbered from 0 to 15 in reading order."}} tags=["active-ipynb"]
 r"""
 from skimage.data import chelsea
 from skimage.transform import resize

@@ -190,7 +190,7 @@ What did the layer decide? These are the weights it gives to the eight channels
 of that small model.
 """
 
-# %% mystnb={"figure": {"caption": "The weights of one official layer, whose weights are random. No channel is shut off, and none passes whole.", "name": "figure-squeeze-excitation-weights"}, "image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "How much the layer lets through of each channel: about half, since its dense layers are random.", "name": "figure-squeeze-excitation-weights"}, "image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
 r"""
 inputs, expected = check.official("squeeze_excitation")
 weights = ops.convert_to_numpy(layer(inputs[0])).sum((0, 1, 2))

@@ -394,7 +394,7 @@ in its first window. Each small picture is one token of the global query, at
 its place; in it, how much that query looks at each of the window's tokens.
 """
 
-# %% mystnb={"figure": {"caption": "Attention weights of the official global layer, one small picture for each token of the global query. The darker a cell, the more that token looks there.", "name": "figure-window-attention-weights"}, "image": {"alt": "Two heat maps, one for each head, of 7 by 7 small pictures of 7 by 7 pixels; each small picture shows where in the window one token of the global query looks."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Attention weights of the official global layer, one small picture for each token of the global query. The bluer a cell, the more that token looks there.", "name": "figure-window-attention-weights"}, "image": {"alt": "Two heat maps, one for each head, of 7 by 7 small pictures of 7 by 7 pixels; each small picture shows where in the window one token of the global query looks."}} tags=["active-ipynb"]
 r"""
 inputs, _ = check.official("window_attention_global")
 _, scores = layer(*inputs, return_attention_scores=True)
