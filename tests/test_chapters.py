@@ -70,7 +70,8 @@ def test_each_figure_says_what_is_to_be_seen(name):
     for cell in code_cells(name):
         data = [output.get("data", {}) for output in cell.outputs]
         if any(key.startswith("image/") for item in data for key in item):
-            figure = cell.metadata["mystnb"]
+            figure = cell.metadata.get("mystnb", {})
+            assert {"image", "figure"} <= set(figure), cell.source
             assert figure["image"]["alt"], cell.source
             assert figure["figure"]["caption"], cell.source
             assert figure["figure"]["name"].startswith("figure-"), cell.source

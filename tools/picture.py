@@ -49,7 +49,8 @@ def main():
     both = Image.new("RGB", (2 * 1280, 800))
     for number, page in enumerate(pages):
         both.paste(page, (1280 * number, 0))
-    both.resize((1600, 500)).quantize(128).save(PICTURE, optimize=True)
+    both = both.resize((1600, 500)).quantize(dither=Image.Dither.NONE)
+    both.save(PICTURE, optimize=True)
 
 
 if __name__ == "__main__":
