@@ -30,12 +30,13 @@ r"""
 ## The idea
 
 A transformer block does two things in turn. Attention lets tokens exchange
-what they know. A small network, the [MLP](glossary.md#term-MLP), then works on each token alone. Both
-are corrections: what they compute is added to what came in.
+what they know. A small network, the [MLP](glossary.md#term-MLP), then works on
+each token alone. Both are corrections: what they compute is added to what came
+in.
 
-The block keeps a [map](glossary.md#term-map), `(B, H, W, C)`. [Attention](window_attention.ipynb)
-wants windows, `(B·M, N, C)`. So the block cuts the map, attends, and puts the
-windows back where they were.
+The block keeps a [map](glossary.md#term-map), `(B, H, W, C)`.
+[Attention](window_attention.ipynb) wants windows, `(B·M, N, C)`. So the block
+cuts the map, attends, and puts the windows back where they were.
 """
 
 # %% mystnb={"figure": {"caption": "A block: two branches, attention and MLP, and each is added to the map that it received.", "name": "figure-block-steps"}, "image": {"alt": "Diagram of a block: norm1, cut into windows, attention, put together, drop path, plus; then norm2, MLP, drop path, plus. Two lines carry the map around each half."}} tags=["active-ipynb", "hide-input"]

@@ -29,10 +29,10 @@ plots.model_map("feature_extraction")
 r"""
 ## The idea
 
-Attention inside a [window](glossary.md#term-window) is cheap and blind: a token
-in the top left corner never meets one in the bottom right. GCViT's answer is to summarise the whole
-map once, in as many tokens as one window has, and to let every window be
-questioned by that summary.
+Attention inside a [window](glossary.md#term-window) is cheap and blind: a
+token in the top left corner never meets one in the bottom right. GCViT's
+answer is to summarise the whole map once, in as many tokens as one window has,
+and to let every window be questioned by that summary.
 
 The summary must be 7×7 when the windows are 7×7. A map of 56×56 therefore goes
 through three halvings: 56, 28, 14, 7. Each halving is one `FeatureExtraction`:

@@ -29,9 +29,10 @@ plots.model_map("patch_embed")
 r"""
 ## The idea
 
-A transformer works on [tokens](glossary.md#term-token): vectors that each stand
-for a piece of the image. ViT and Swin cut the image into squares that do not overlap and project
-each one. An edge that falls between two squares is seen by neither as a whole.
+A transformer works on [tokens](glossary.md#term-token): vectors that each
+stand for a piece of the image. ViT and Swin cut the image into squares that do
+not overlap and project each one. An edge that falls between two squares is
+seen by neither as a whole.
 
 GCViT's pieces overlap. A 3×3 convolution with stride 2 projects the pixels
 into `embed_dim` channels, and a `ReduceSize` that keeps the channels halves

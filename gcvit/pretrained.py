@@ -29,9 +29,10 @@ plots.model_map("pretrained")
 r"""
 ## The idea
 
-A [checkpoint](glossary.md#term-checkpoint) is a list of arrays with names. If your model computes what the
-official one computes, its weights are the official weights under other names,
-some with their axes in another order. Loading is renaming.
+A [checkpoint](glossary.md#term-checkpoint) is a list of arrays with names. If
+your model computes what the official one computes, its weights are the official
+weights under other names, some with their axes in another order. Loading is
+renaming.
 
 Three families of files exist, and each has its own names. The figure shows
 one tensor: the queries, keys and values of a block. You translate all three to
@@ -825,9 +826,9 @@ for variant, addresses in CHECKPOINTS.items():
 r"""
 A file has four bytes for each of these millions of parameters; `nano`'s has
 two. The top-1 accuracies, in percent of the validation images of
-[ImageNet](references.md#imagenet), are those
-that NVIDIA reports. Conversions need not hold the same numbers: timm lists
-79.756 % for its file of XXTiny. How good `nano` is, you see below.
+[ImageNet](references.md#imagenet), are those that NVIDIA reports. Conversions
+need not hold the same numbers: timm lists 79.756 % for its file of XXTiny. How
+good `nano` is, you see below.
 
 ### Fetching files
 
@@ -1274,7 +1275,8 @@ plots.show_photos()
 # %% [markdown]
 r"""
 `nano` is this book's own model, trained from scratch on 45,000 of the small
-photographs of [CIFAR-10](references.md#cifar-10), with 5,000 kept for validation, by
+photographs of [CIFAR-10](references.md#cifar-10), with 5,000 kept for
+validation, by
 [`tools/train_nano.py`](https://github.com/gcvit-book/gcvit-book/blob/main/tools/train_nano.py).
 Its copy of them was compressed once more, as JPEG; scores on the original can
 differ a little.

@@ -30,9 +30,10 @@ r"""
 ## The idea
 
 A convolution sees a few pixels at a time. Whether a
-[channel](glossary.md#term-channel) is useful often depends on the whole picture: a detector of fur matters more once there is a
-cat. Squeeze and excitation gives each channel a volume knob and turns it by
-looking at everything at once.
+[channel](glossary.md#term-channel) is useful often depends on the whole
+picture: a detector of fur matters more once there is a cat. Squeeze and
+excitation gives each channel a volume knob and turns it by looking at
+everything at once.
 
 It takes three steps. **Squeeze**: average each channel over all positions.
 **Excite**: pass those averages through two small dense layers that end in a
@@ -279,6 +280,6 @@ r"""
 Next: [Reduce size](reduce_size.ipynb) puts this layer into a convolutional
 branch and halves the map.
 
-To look up: [`SqueezeAndExcitation`](api.md#gcvit.SqueezeAndExcitation) in the API
-reference; the [papers](references.md); the [words](glossary.md).
+To look up: [`SqueezeAndExcitation`](api.md#gcvit.SqueezeAndExcitation) in the
+API reference; the [papers](references.md); the [words](glossary.md).
 """

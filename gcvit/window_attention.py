@@ -71,9 +71,9 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-The channels are cut into [heads](glossary.md#term-head), slices of $d$ channels that attend each on its
-own. For one head, with a bias $B$ that depends on how far query and key are
-apart:
+The channels are cut into [heads](glossary.md#term-head), slices of $d$
+channels that attend each on its own. For one head, with a bias $B$ that
+depends on how far query and key are apart:
 
 $$A = \mathrm{softmax}\!\left(\frac{q\,k^\top}{\sqrt{d}} + B\right),
 \qquad y = A\,v$$

@@ -148,7 +148,9 @@ def test_chapters_take_their_colours_from_the_palette(name):
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "book/_static/figures").glob("*.svg")), ids=lambda path: path.stem
+    "path",
+    sorted((ROOT / "book/_static/figures").glob("*.svg")),
+    ids=lambda path: path.stem,
 )
 def test_drawings_take_their_colours_from_the_palette(path):
     used = set(re.findall(r"#[0-9a-f]{6}\b", path.read_text("utf-8")))
