@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes Block (local), Block (global), more Blocks and MLP are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `Block`, in its two kinds, and the `MLP` inside it.", "name": "figure-block-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes Block (local), Block (global), more Blocks and MLP are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("block")
 """
@@ -30,15 +30,16 @@ r"""
 ## The idea
 
 A transformer block does two things in turn. Attention lets tokens exchange
-what they know. A small network, the MLP, then works on each token alone. Both
-are corrections: what they compute is added to what came in.
+what they know. A small network, the [MLP](glossary.md#term-MLP), then works on
+each token alone. Both are corrections: what they compute is added to what came
+in.
 
-The block keeps a map, `(B, H, W, C)`. [Attention](window_attention.ipynb)
-wants windows, `(B·M, N, C)`. So the block cuts the map, attends, and puts the
-windows back where they were.
+The block keeps a [map](glossary.md#term-map), `(B, H, W, C)`.
+[Attention](window_attention.ipynb) wants windows, `(B·M, N, C)`. So the block
+cuts the map, attends, and puts the windows back where they were.
 """
 
-# %% mystnb={"image": {"alt": "Diagram of a block: norm1, cut into windows, attention, put together, drop path, plus; then norm2, MLP, drop path, plus. Two lines carry the map around each half."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "A block: two branches, attention and MLP, and each is added to the map that it received.", "name": "figure-block-steps"}, "image": {"alt": "Diagram of a block: norm1, cut into windows, attention, put together, drop path, plus; then norm2, MLP, drop path, plus. Two lines carry the map around each half."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(17, 3.2)
 parts = ["norm1", "cut", "attention", "join", "drop\npath", "+"]
@@ -177,7 +178,7 @@ r"""
 Chelsea at 224×224 pixels, in windows of 56×56:
 """
 
-# %% mystnb={"image": {"alt": "A cat's photograph cut into four by four windows, with white gaps between them; the windows are numbered from 0 to 15 in reading order."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "A map, here a photograph, in 16 windows. Their numbers are their places in the batch.", "name": "figure-block-windows"}, "image": {"alt": "A cat's photograph cut into four by four windows, with dark gaps between them; the windows are numbered from 0 to 15 in reading order."}} tags=["active-ipynb"]
 r"""
 from skimage.data import chelsea
 from skimage.transform import resize
@@ -190,7 +191,7 @@ for number, axis in enumerate(axes.flat):
     axis.imshow(windows[number, ::2, ::2])
     axis.set_title(number, fontsize=8, pad=2)
     axis.axis("off")
-plots.plt.show()
+plots.show_photos()
 print("and back:", bool(ops.all(whole == photo)))
 """
 
@@ -549,7 +550,7 @@ Leave out the transpose between the two reshapes, and the windows still have
 the right shape. They hold the wrong pixels: strips instead of squares.
 """
 
-# %% mystnb={"image": {"alt": "Left, the true first window. Right, the one cut without the transpose: the top 14 rows of the photograph, each broken into four lines."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "The first window, with the transpose and without it. The shapes are equal; the pixels are not.", "name": "figure-block-strips"}, "image": {"alt": "Left, the true first window. Right, the one cut without the transpose: the top 14 rows of the photograph, each broken into four lines."}} tags=["active-ipynb"]
 r"""
 strips = photo.reshape(-1, 56, 56, 3)
 _, axes = plots.plt.subplots(1, 2, figsize=(4.5, 2.4), layout="constrained")
@@ -557,7 +558,7 @@ for axis, shown, title in zip(axes, (windows, strips), ("right", "wrong")):
     axis.imshow(shown[0])
     axis.set_title(title)
     axis.axis("off")
-plots.plt.show()
+plots.show_photos()
 """
 
 # %% [markdown]
@@ -644,4 +645,11 @@ check.layer(Patches(), "block_local")
 # %% [markdown]
 r"""
 Next: [Level](level.ipynb) stacks blocks of both kinds on one global query.
+
+To look up: [`Block`](api.md#gcvit.Block),
+[`MLP`](api.md#gcvit.MLP),
+[`DropPath`](api.md#gcvit.DropPath),
+[`window_partition`](api.md#gcvit.window_partition),
+[`window_reverse`](api.md#gcvit.window_reverse) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

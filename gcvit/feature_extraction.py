@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes GlobalQueryGenerator and FeatureExtraction are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `GlobalQueryGenerator`, at the start of each level, and the `FeatureExtraction` that it repeats.", "name": "figure-feature-extraction-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes GlobalQueryGenerator and FeatureExtraction are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("feature_extraction")
 """
@@ -29,10 +29,10 @@ plots.model_map("feature_extraction")
 r"""
 ## The idea
 
-Attention inside a window is cheap and blind: a token in the top left corner
-never meets one in the bottom right. GCViT's answer is to summarise the whole
-map once, in as many tokens as one window has, and to let every window be
-questioned by that summary.
+Attention inside a [window](glossary.md#term-window) is cheap and blind: a
+token in the top left corner never meets one in the bottom right. GCViT's
+answer is to summarise the whole map once, in as many tokens as one window has,
+and to let every window be questioned by that summary.
 
 The summary must be 7×7 when the windows are 7×7. A map of 56×56 therefore goes
 through three halvings: 56, 28, 14, 7. Each halving is one `FeatureExtraction`:
@@ -40,18 +40,20 @@ the fused MBConv of [Reduce size](reduce_size.ipynb), added to its input, then a
 max-pooling with stride 2. The channels stay as they are.
 """
 
-# %% mystnb={"image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "From 56\u00d756 tokens to the global query: each step halves the map, until one window is left. The lines part windows of 7\u00d77 tokens.", "name": "figure-feature-extraction-halvings"}, "image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(13, 3.6)
+axes = plots.canvas(13, 4.2)
 x = 0.2
 for size in (56, 28, 14, 7):
     side = 0.9 + size / 25
     color = plots.HERE if size == 7 else plots.PAPER
-    plots.box(axes, x, 1.8 - side / 2, side, side, f"{size}×{size}", color)
+    bottom, windows = 2.5 - side / 2, (size // 7, size // 7)
+    plots.tensor(axes, x, bottom, side, side, "", color, windows, plots.INK)
+    axes.text(x + side / 2, bottom - 0.4, f"{size}×{size}", ha="center")
     if size > 7:
-        plots.arrow(axes, (x + side, 1.8), (x + side + 1.5, 1.8))
+        plots.arrow(axes, (x + side, 2.5), (x + side + 1.5, 2.5))
     x += side + 1.5
-axes.text(6, 0.1, "each arrow is one FeatureExtraction", ha="center")
+axes.text(7.2, 0.3, "each arrow is one FeatureExtraction", ha="center")
 plots.plt.show()
 """
 
@@ -230,7 +232,7 @@ What does a summary look like? With its branches set to zero, the generator is
 three max-poolings. Here is Chelsea at 56×56, and what is left of her.
 """
 
-# %% mystnb={"image": {"alt": "A cat's photograph at 56 by 56 pixels beside its summary of 7 by 7 pixels, in which only broad patches of colour are left."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "What three max-poolings leave of a photograph: colours and where they are, no detail.", "name": "figure-feature-extraction-summary"}, "image": {"alt": "A cat's photograph at 56 by 56 pixels beside its summary of 7 by 7 pixels, in which only broad patches of colour are left."}} tags=["active-ipynb"]
 r"""
 import numpy as np
 from skimage.data import chelsea
@@ -247,7 +249,7 @@ for axis, shown in zip(axes, (image, summary)):
     axis.imshow(shown[0, ..., :3])
     axis.set_title(f"{shown.shape[1]}×{shown.shape[2]}")
     axis.axis("off")
-plots.plt.show()
+plots.show_photos()
 """
 
 # %% [markdown]
@@ -258,7 +260,7 @@ The published Keras example pads this max-pooling with zeros. Look at a row of
 negative values: the left end changes.
 """
 
-# %% mystnb={"image": {"alt": "Line chart of a row of eight negative values and its max-pooling. Padded with minus infinity the result stays negative everywhere; padded with zeros it jumps to zero at the left end."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Max-pooling a row of negative values. Padding with zeros invents a maximum at the left end, which no value has.", "name": "figure-feature-extraction-padding"}, "image": {"alt": "Line chart of a row of eight negative values and its max-pooling. Padded with minus infinity the result stays negative everywhere; padded with zeros it jumps to zero at the left end."}} tags=["active-ipynb"]
 r"""
 row = -np.array([3, 4, 2, 5, 4, 6, 3, 2], "float32")[None, None, :, None]
 
@@ -270,7 +272,7 @@ def pooled(value):
 
 _, axes = plots.plt.subplots(figsize=(6, 2.4), layout="constrained")
 axes.plot(row[0, 0, :, 0], "o:", color=plots.INK, label="values")
-for value, color in ((-np.inf, plots.GREEN), (0.0, plots.RED)):
+for value, color in ((-np.inf, plots.BLUE), (0.0, plots.RED)):
     label = f"pooled, padded with {value:.0f}"
     axes.plot(range(0, 8, 2), pooled(value), "s-", color=color, label=label)
 axes.set_xlabel("position")
@@ -351,4 +353,8 @@ check.layer(Symmetric(), "feature_extraction")
 # %% [markdown]
 r"""
 Next: [Window attention](window_attention.ipynb) puts the global query to work.
+
+To look up: [`GlobalQueryGenerator`](api.md#gcvit.GlobalQueryGenerator),
+[`FeatureExtraction`](api.md#gcvit.FeatureExtraction) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

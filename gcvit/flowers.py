@@ -20,17 +20,9 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "From left to right: a picture; a part of it, mirrored or not; 64 by 64 pixels, normalised; the pretrained GCViT; a new head, highlighted; five classes."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: fine-tuning, which changes the whole model a little.", "name": "figure-flowers-map"}, "image": {"alt": "Map of GCViT in four rows; the box fine-tune in the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(24, 4, figure_width=9)
-steps = ["picture", "a part,\nmirrored\nor not", "64×64,\nnormalised"]
-steps += ["GCViT,\npretrained", "new head", "5 classes"]
-for i, step in enumerate(steps):
-    color = plots.HERE if step == "new head" else plots.PAPER
-    plots.box(axes, 4 * i + 0.2, 1, 3, 2, step, color)
-    if i:
-        plots.arrow(axes, (4 * i - 0.8, 2), (4 * i + 0.2, 2))
-plots.plt.show()
+plots.model_map("flowers")
 """
 
 # %% [markdown]
@@ -39,12 +31,30 @@ r"""
 
 A pretrained model has learned to see before it gets its first flower: edges,
 textures, shapes. What it does not know is your classes. So you keep its weights,
-give it a new head, and train it a little more: you fine-tune it.
+give it a new head, and train it a little more: you
+[fine-tune](glossary.md#term-fine-tuning) it.
 
 Fine-tuning is training with two precautions. The new head is random, and so are
 the first gradients that it sends back. Therefore you train the head alone at
 first. And the learning rate rises slowly, so that the first steps change little.
+"""
 
+# %% mystnb={"figure": {"caption": "What happens to a picture. All is kept from the pretrained model but its head, which is new.", "name": "figure-flowers-steps"}, "image": {"alt": "From left to right: a picture; a part of it, mirrored or not; 64 by 64 pixels, normalised; the pretrained GCViT; a new head, highlighted; five classes."}} tags=["active-ipynb", "hide-input"]
+r"""
+axes = plots.canvas(24, 4, figure_width=9)
+steps = ["picture", "a part,\nmirrored\nor not", "64×64,\nnormalised"]
+steps += ["GCViT,\npretrained", "new head", "5 classes"]
+for i, step in enumerate(steps):
+    color = plots.HERE if step == "new head" else plots.PAPER
+    draw = plots.tensor if step in ("picture", "5 classes") else plots.box
+    draw(axes, 4 * i + 0.2, 1, 3, 2, step, color)
+    if i:
+        plots.arrow(axes, (4 * i - 0.8, 2), (4 * i + 0.2, 2))
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
 ## The code
 """
 
@@ -430,7 +440,7 @@ def draw_flowers(seed, train_count=200, validation_count=100):
     return drawings[:train_count], drawings[train_count:], names
 
 
-# %% mystnb={"image": {"alt": "Five rows of six drawn flowers. Dandelions have many fine petals in a spiral, daisies long narrow petals around a golden centre, tulips six pointed petals, sunflowers a large brown centre, roses few petals that wind around. Colours, sizes and backgrounds vary within each row."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Flowers drawn by code, six of each kind. Shape tells them apart; colour alone does not.", "name": "figure-flowers-drawn"}, "image": {"alt": "Five rows of six drawn flowers. Dandelions have many fine petals in a spiral, daisies long narrow petals around a golden centre, tulips six pointed petals, sunflowers a large brown centre, roses few petals that wind around. Colours, sizes and backgrounds vary within each row."}} tags=["active-ipynb"]
 r"""
 random = np.random.default_rng(0)
 _, rows = plots.plt.subplots(5, 1, figsize=(6, 5.4), layout="constrained")
@@ -732,7 +742,7 @@ r"""
 One picture, as it is seen in six passes:
 """
 
-# %% mystnb={"image": {"alt": "The same drawn daisy six times: each time another part of the picture, larger or smaller, some of them mirrored."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "One picture in six passes over the data: never quite the same.", "name": "figure-flowers-passes"}, "image": {"alt": "The same drawn daisy six times: each time another part of the picture, larger or smaller, some of them mirrored."}} tags=["active-ipynb"]
 r"""
 def show(image, title, axes):
     image = (np.asarray(image) - BLACK) / (WHITE - BLACK)
@@ -823,7 +833,7 @@ comes with the
 [original archive](http://download.tensorflow.org/example_images/flower_photos.tgz).
 """
 
-# %% mystnb={"image": {"alt": "A grid of sixteen pictures of flowers, with the name of the class above each."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Pictures for validation, as the model gets them, with their classes.", "name": "figure-flowers-validation"}, "image": {"alt": "A grid of sixteen pictures of flowers, with the name of the class above each."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 _, grid = plots.plt.subplots(2, 8, figsize=(8, 2.5), layout="constrained")
 for image, label, axes in zip(images, labels, grid.flat):
@@ -1230,19 +1240,20 @@ What was the pretraining worth? You train the same model from random weights,
 for as many epochs. There is nothing to protect, so all of it is trained at once.
 """
 
-# %% mystnb={"image": {"alt": "Validation accuracy over epochs. The pretrained model climbs above the one from scratch at once, and stays above it."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Accuracy after each epoch. The first trains only the new head of the pretrained model; from the second on that model is above the one from scratch.", "name": "figure-flowers-accuracy"}, "image": {"alt": "Three curves of accuracy over nine epochs: the pretrained model in training and in validation, and the one from scratch. They begin at the same height; the pretrained model's two end near 0.85, the other near 0.7."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 scratch = type(model).from_config(model.get_config())
 scratch_history = fine_tune(
     scratch, train, validation, head_epochs=0, epochs=9, verbose=0
 )
 _, axes = plots.plt.subplots(figsize=(6, 3), layout="constrained")
-for title, color, values in [
-    ("pretrained, training", "silver", history["accuracy"]),
-    ("pretrained", plots.BLUE, history["val_accuracy"]),
-    ("from scratch", plots.RED, scratch_history["val_accuracy"]),
+for title, style, color, values in [
+    ("pretrained, training", ":", plots.BLUE, history["accuracy"]),
+    ("pretrained", "-", plots.BLUE, history["val_accuracy"]),
+    ("from scratch", "-", plots.RED, scratch_history["val_accuracy"]),
 ]:
-    axes.plot(range(1, len(values) + 1), values, color=color, label=title)
+    epochs = range(1, len(values) + 1)
+    axes.plot(epochs, values, style, color=color, label=title)
 axes.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
 axes.legend()
 plots.plt.show()
@@ -1270,17 +1281,16 @@ number is theirs, of a model with [two mistakes](pretrained.ipynb) in it.
 Which flowers does the model mistake for which?
 """
 
-# %% mystnb={"image": {"alt": "A confusion matrix of five classes, the true ones down, the answers across. Most pictures are on the diagonal."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "How often each kind was taken for which. The diagonal has the right answers.", "name": "figure-flowers-confusion"}, "image": {"alt": "A confusion matrix of five classes, the true ones down, the answers across. Most pictures are on the diagonal."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 answers = model.predict(images, verbose=0)
 truth, guesses = labels.argmax(axis=1), answers.argmax(axis=1)
 matrix = np.zeros((len(names), len(names)), int)
 np.add.at(matrix, (truth, guesses), 1)
 _, axes = plots.plt.subplots(figsize=(5, 4.2), layout="constrained")
-axes.imshow(matrix, cmap="Blues")
+axes.imshow(matrix, vmax=2.5 * matrix.max())  # pale enough for the numbers
 for (i, j), count in np.ndenumerate(matrix):
-    color = "white" if count > matrix.max() / 2 else plots.INK
-    axes.text(j, i, count, ha="center", va="center", color=color)
+    axes.text(j, i, count, ha="center", va="center")
 ticks = range(len(names))
 axes.set_xticks(ticks, names, rotation=30)
 axes.set_yticks(ticks, names)
@@ -1295,7 +1305,7 @@ And where was it most wrong? Above each picture stands the truth, then the
 answer with its probability.
 """
 
-# %% mystnb={"image": {"alt": "Six flowers that the model took for another class with great confidence."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "The six pictures for which the model gave the truth the least probability.", "name": "figure-flowers-worst"}, "image": {"alt": "Six flowers; above each its class, and the class that the model took it for, with the probability."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 worst = np.argsort(answers[np.arange(len(truth)), truth])[:6]
 _, row = plots.plt.subplots(1, 6, figsize=(8, 2), layout="constrained")
@@ -1310,15 +1320,15 @@ r"""
 Where does the model look? Grad-CAM
 ([arXiv 1610.02391](https://arxiv.org/abs/1610.02391)) asks of a map in the
 middle of the model: which channels would raise the answer's probability? It
-adds the map's channels up, weighed by that. What is bright speaks for the
+adds the map's channels up, weighed by that. What is orange speaks for the
 answer. The gradients are TensorFlow's: Keras has no function for them that works
 on every backend.
 
 At 64 pixels that map has 4×4 tokens, so the answer is coarse. It is not always
-the blossom that is bright: backgrounds speak, too.
+the blossom that is orange: backgrounds speak, too.
 """
 
-# %% mystnb={"image": {"alt": "Two rows of eight pictures: flowers, and below each the same flower with bright areas where the model looks."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Where Grad-CAM says that the model looks: orange speaks for the answer. The map has 4\u00d74 tokens, so it is coarse.", "name": "figure-flowers-grad-cam"}, "image": {"alt": "Two rows of eight pictures: flowers, and below each the same picture in grey, with orange where the model looks."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 def grad_cam(model, images):
     x = model.feature_maps(images)["level_1"]
@@ -1340,8 +1350,9 @@ heat = grad_cam(model, images[right])
 _, grid = plots.plt.subplots(2, 8, figsize=(8, 2.3), layout="constrained")
 for i, warmth, (above, below) in zip(right, heat, grid.T):
     show(images[i], names[truth[i]], above)
-    show(images[i], "", below)
-    below.imshow(warmth, alpha=0.5, cmap="inferno")
+    below.imshow(images[i].mean(axis=-1), cmap="gray")
+    plots.highlight(below, 0.7 * warmth[..., 0])
+    below.axis("off")
 plots.show_photos()
 """
 
@@ -1493,4 +1504,11 @@ r"""
 You built the model, loaded pretrained weights, and taught it something new.
 The [architecture page](architecture.md) is there when you want to look
 something up.
+
+To look up: [`load_flowers`](api.md#gcvit.flowers.load_flowers),
+[`fine_tune`](api.md#gcvit.flowers.fine_tune),
+[`decode`](api.md#gcvit.flowers.decode),
+[`fast_dtype_policy`](api.md#gcvit.flowers.fast_dtype_policy),
+[`fast_jit_compile`](api.md#gcvit.flowers.fast_jit_compile) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

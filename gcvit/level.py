@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes Level 0 to Level 3 in the first row are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `Level`, four of which make the model.", "name": "figure-level-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes Level 0 to Level 3 in the second row are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("level")
 """
@@ -35,12 +35,12 @@ neighbours in the window, then the summary of the whole map talks to every
 window. In the end the map is halved for the next level, except in the last.
 """
 
-# %% mystnb={"image": {"alt": "Diagram of a level of depth four: the map goes to the global query generator and through four blocks, local, global, local, global, then to ReduceSize. The global query goes to the two global blocks."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "A level of four blocks. The global query is made once, and goes to every second block.", "name": "figure-level-steps"}, "image": {"alt": "Diagram of a level of depth four: the map goes to the global query generator and through four blocks, local, global, local, global, then to ReduceSize. The global query goes to the two global blocks."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(15, 4)
 plots.box(axes, 1.2, 2.5, 3.2, 1.1, "GlobalQueryGenerator", plots.HERE)
-axes.text(0.1, 1, "map", va="center")
-plots.arrow(axes, (0.9, 1.2), (1.6, 2.5))
+plots.tensor(axes, 0, 0.55, 0.9, 0.9, "map", cells=(4, 4))
+plots.arrow(axes, (0.7, 1.45), (1.6, 2.5))
 x = 1.9
 plots.arrow(axes, (0.9, 1), (x, 1))
 for number, kind in enumerate(("local", "global", "local", "global")):
@@ -315,7 +315,7 @@ look where the output of the blocks changes. After the local block it is the
 corner's window. After the global block it is everywhere.
 """
 
-# %% mystnb={"image": {"alt": "Two maps of 28 by 28 positions. After the local block only the top left window of 7 by 7 has changed; after the global block every window has."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Where the output changes when a corner of the map does. A local block keeps the news in its window; a global one spreads it.", "name": "figure-level-reach"}, "image": {"alt": "Two maps of 28 by 28 positions. After the local block only the top left window of 7 by 7 has changed; after the global block every window has."}} tags=["active-ipynb"]
 r"""
 level = Level(2, 2, 7, mlp_ratio=3.0)
 check.parity(level, "level")
@@ -334,8 +334,9 @@ _, axes = plots.plt.subplots(1, 2, figsize=(6, 3.2), layout="constrained")
 pairs = zip(after_each_block(x), after_each_block(corner))
 for axis, kind, (before, after) in zip(axes, ("local", "global"), pairs):
     change = ops.convert_to_numpy(ops.max(ops.abs(after - before), axis=-1))
-    axis.imshow(change[0] > 1e-6, cmap="YlGnBu", vmin=0, vmax=1.5)
+    axis.imshow(change[0] > 1e-6, vmin=0, vmax=1)
     axis.set(title=f"after the {kind} block", xticks=[], yticks=[])
+    axis.spines[:].set_visible(True)
     print(f"{kind:6} {(change > 1e-6).mean():.0%} of the map has changed")
 plots.plt.show()
 """
@@ -380,10 +381,8 @@ the window asks *every* window at once, with one and the same question. Each
 window answers for itself, so its weights add up to one.
 """
 
-# %% mystnb={"image": {"alt": "A grey photograph of a cat, twice, with one token outlined. Left, its local attention colours tokens of its own window. Right, the global query's token colours tokens in all sixteen windows."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "What one token, outlined, attends to in the first level of `nano`: tokens of its own window, and, through the global query, some in every window. Full colour is four times an even share.", "name": "figure-level-attention"}, "image": {"alt": "A grey photograph of a cat, twice, with one token outlined. Left, its local attention colours tokens of its own window. Right, the global query's token colours tokens in all sixteen windows."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
-from matplotlib.colors import to_rgb
-
 row, column = 5, 5
 photo = chelsea()[:, 75:376]  # the middle, as in preprocess
 _, both = plots.plt.subplots(1, 2, figsize=(7, 3.7), layout="constrained")
@@ -399,10 +398,9 @@ for axes, kind, scores in zip(both, ("local", "global"), attention):
     weights = weights.transpose(0, 2, 1, 3).reshape(16, 16)
     edges = (-0.5, 15.5, 15.5, -0.5)
     axes.imshow(photo.mean(axis=-1), cmap="gray", vmax=330, extent=edges)
-    orange = np.ones((16, 16, 1)) * to_rgb(plots.HERE)
     # Full colour is four times an even share.
-    axes.imshow(orange, alpha=np.minimum(weights * 16 / 4, 1))
-    axes.plot(column, row, "s", mfc="none", mec="white", ms=11, mew=2)
+    plots.highlight(axes, weights * 16 / 4)
+    axes.plot(column, row, "s", mfc="none", mec=plots.PAPER, ms=11, mew=2)
     axes.set(title=kind, xticks=[], yticks=[])
 plots.show_photos()
 """
@@ -526,4 +524,7 @@ check.layer(MyLevel(), "level")
 # %% [markdown]
 r"""
 Next: [Model](model.ipynb) puts the stem, four levels and a head together.
+
+To look up: [`Level`](api.md#gcvit.Level) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box with norm, mean and head at the end of the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: the whole, with the norm, the mean and the head that turn a map into classes.", "name": "figure-model-map"}, "image": {"alt": "Map of GCViT in four rows; the box with norm, mean and head at the end of the second row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("model")
 """
@@ -36,7 +36,7 @@ channels of the one before. The head normalises the last map, averages it over
 all positions, and gives each class a score.
 """
 
-# %% mystnb={"image": {"alt": "Row of maps that shrink in size and grow in depth: image 224 by 224, stem 56 by 56 with 64 channels, then 28 by 28 with 128, 14 by 14 with 256, twice 7 by 7 with 512 channels, and 1000 classes."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "The maps of XXTiny from the side, not to scale: their height shrinks while their channels, the width, grow.", "name": "figure-model-shapes"}, "image": {"alt": "Row of maps that shrink in size and grow in depth: image 224 by 224, stem 56 by 56 with 64 channels, then 28 by 28 with 128, 14 by 14 with 256, twice 7 by 7 with 512 channels, and 1000 classes."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(19, 4.2, figure_width=9)
 sizes = [(224, 3), (56, 64), (28, 128), (14, 256), (7, 512), (7, 512)]
@@ -45,12 +45,12 @@ x = 0.2
 for name, (size, channels) in zip(names, sizes):
     height, width = 0.8 + size / 110, 0.5 + channels / 400
     color = plots.HERE if name.startswith("level") else plots.PAPER
-    plots.box(axes, x, 2.3 - height / 2, width, height, "", color)
+    plots.tensor(axes, x, 2.3 - height / 2, width, height, "", color)
     label = f"{name}\n{size}×{size}\n×{channels}"
     axes.text(x + width / 2, -0.5, label, ha="center")
     plots.arrow(axes, (x + width, 2.3), (x + width + 1.3, 2.3))
     x += width + 1.3
-plots.box(axes, x, 1.6, 1.6, 1.4, "1000\nclasses")
+plots.tensor(axes, x, 1.6, 1.6, 1.4, "1000\nclasses")
 plots.plt.show()
 """
 
@@ -935,7 +935,7 @@ r"""
 11,995,428 parameters, the official number. Where are they?
 """
 
-# %% mystnb={"image": {"alt": "Bar chart of parameters: the stem and levels 0 and 1 have less than a million each, levels 2 and 3 more than five million each, the norm almost none, the head half a million."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Where the parameters of XXTiny are: almost all in the last two levels, whose maps are small and deep.", "name": "figure-model-parameters"}, "image": {"alt": "Bar chart of parameters: the stem and levels 0 and 1 have less than a million each, levels 2 and 3 more than five million each, the norm almost none, the head half a million."}} tags=["active-ipynb"]
 r"""
 parts = [model.patch_embed, *model.levels, model.norm, model.head]
 counts = [part.count_params() / 1e6 for part in parts]
@@ -1081,4 +1081,10 @@ check.layer(MyGCViT(), "model")
 r"""
 You have built GCViT. [Next](pretrained.ipynb), give it weights that know
 something.
+
+To look up: [`GCViT`](api.md#gcvit.GCViT),
+[`VARIANTS`](api.md#gcvit.VARIANTS),
+[`check_image_size`](api.md#gcvit.check_image_size),
+[`windows_for`](api.md#gcvit.windows_for) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box PatchEmbed in the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `PatchEmbed`, the first thing that an image meets.", "name": "figure-patch-embed-map"}, "image": {"alt": "Map of GCViT in four rows; the box PatchEmbed in the second row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("patch_embed")
 """
@@ -29,9 +29,10 @@ plots.model_map("patch_embed")
 r"""
 ## The idea
 
-A transformer works on tokens: vectors that each stand for a piece of the
-image. ViT and Swin cut the image into squares that do not overlap and project
-each one. An edge that falls between two squares is seen by neither as a whole.
+A transformer works on [tokens](glossary.md#term-token): vectors that each
+stand for a piece of the image. ViT and Swin cut the image into squares that do
+not overlap and project each one. An edge that falls between two squares is
+seen by neither as a whole.
 
 GCViT's pieces overlap. A 3×3 convolution with stride 2 projects the pixels
 into `embed_dim` channels, and a `ReduceSize` that keeps the channels halves
@@ -39,11 +40,11 @@ the map once more. Each token is then computed from a neighbourhood larger than
 its own 4×4 pixels.
 """
 
-# %% mystnb={"image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in Swin. Below it, eight windows of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "A row of 16 pixels, read twice: patches as in Swin share no pixel, the windows of a 3\u00d73 convolution with stride 2 share one with each neighbour.", "name": "figure-patch-embed-overlap"}, "image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in Swin. Below it, eight windows of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(20, 5)
 for pixel in range(16):
-    plots.box(axes, 3.5 + pixel, 2.2, 1, 0.9, str(pixel))
+    plots.tensor(axes, 3.5 + pixel, 2.2, 1, 0.9, str(pixel))
 axes.text(2.4, 4.4, "Swin, patch 4", ha="right", va="center")
 axes.text(2.4, 0.9, "3×3, stride 2", ha="right", va="center")
 for patch in range(4):
@@ -167,7 +168,7 @@ so it notices every pixel a little. Take it out of the way, by fixing its weight
 one half, and the convolutions' own reach remains.
 """
 
-# %% mystnb={"image": {"alt": "Bar chart over 64 pixel positions of how strongly the middle token reacts: eleven neighbouring pixels make bars, the others none."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "How much one token changes with each pixel of its row. It depends on eleven of them, where a patch of Swin has four.", "name": "figure-patch-embed-reach"}, "image": {"alt": "Bar chart over 64 pixel positions of how strongly the middle token reacts: eleven neighbouring pixels make bars, the others none."}} tags=["active-ipynb"]
 r"""
 layer = PatchEmbed(embed_dim=8)
 layer.build((None, 64, 64, 3))
@@ -277,4 +278,7 @@ check.layer(MyPatchEmbed(), "patch_embed")
 r"""
 Next: [Feature extraction](feature_extraction.ipynb) makes the one thing that
 only GCViT has, the global query.
+
+To look up: [`PatchEmbed`](api.md#gcvit.PatchEmbed) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

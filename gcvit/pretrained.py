@@ -20,7 +20,28 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Three files, keras.io's, NVIDIA's and timm's, each with its own name for the same tensor; arrows lead from all three to one attribute name, and from there to GCViT."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: what you do with a finished model. You fill it with weights, prepare images, and read its answers.", "name": "figure-pretrained-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes preprocess, load checkpoint and predictions in the first row are highlighted."}} tags=["active-ipynb", "hide-input"]
+r"""
+plots.model_map("pretrained")
+"""
+
+# %% [markdown]
+r"""
+## The idea
+
+A [checkpoint](glossary.md#term-checkpoint) is a list of arrays with names. If
+your model computes what the official one computes, its weights are the official
+weights under other names, some with their axes in another order. Loading is
+renaming.
+
+Three families of files exist, and each has its own names. The figure shows
+one tensor: the queries, keys and values of a block. You translate all three to
+what *you* call it: the path of attributes that leads to it in your model. Then
+you compare. Every weight of the model has to be filled, and nothing may be
+left over. If one name or one shape differs, you load nothing at all.
+"""
+
+# %% mystnb={"figure": {"caption": "One tensor, three names. You translate each to the path of attributes in your model.", "name": "figure-pretrained-names"}, "image": {"alt": "Three files, keras.io's, NVIDIA's and timm's, each with its own name for the same tensor; arrows lead from all three to one attribute name, and from there to GCViT."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(20, 6, figure_width=9)
 files_and_names = [
@@ -30,11 +51,11 @@ files_and_names = [
 ]
 for row, (file, name) in enumerate(files_and_names):
     y = 4.3 - 2.1 * row
-    plots.box(axes, 0, y, 3.4, 1.4, file)
+    plots.tensor(axes, 0, y, 3.4, 1.4, file)
     axes.text(3.8, y + 0.7, name, va="center")
     plots.arrow(axes, (9.1, y + 0.7), (10.4, 2.9 + 0.35 * (1 - row)))
 name = "levels.0.blocks.1.\nattn.qkv.kernel"
-plots.box(axes, 10.5, 2.1, 4.9, 1.6, name, plots.HERE)
+plots.tensor(axes, 10.5, 2.1, 4.9, 1.6, name, plots.HERE)
 plots.arrow(axes, (15.4, 2.9), (16.6, 2.9))
 plots.box(axes, 16.6, 2.1, 2.4, 1.6, "GCViT")
 plots.plt.show()
@@ -42,18 +63,6 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-## The idea
-
-A checkpoint is a list of arrays with names. If your model computes what the
-official one computes, its weights are the official weights under other names,
-some with their axes in another order. Loading is renaming.
-
-Three families of files exist, and each has its own names. The figure shows
-one tensor: the queries, keys and values of a block. You translate all three to
-what *you* call it: the path of attributes that leads to it in your model. Then
-you compare. Every weight of the model has to be filled, and nothing may be
-left over. If one name or one shape differs, you load nothing at all.
-
 ## The code
 """
 
@@ -719,14 +728,14 @@ r"""
 A table that falls with the distance keeps its form:
 """
 
-# %% mystnb={"image": {"alt": "Two square heat maps of the same round hill: one of 7 by 7 cells, one of 15 by 15 cells."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "A bias table resized to twice the window keeps its form: the middle stays the middle, the edge the edge.", "name": "figure-pretrained-table"}, "image": {"alt": "Two square heat maps of the same round hill: one of 7 by 7 cells, one of 15 by 15 cells."}} tags=["active-ipynb"]
 r"""
 y, x = np.mgrid[-3:4, -3:4]
 hill = np.exp(-(x**2 + y**2) / 6).reshape(-1, 1)  # a window of 4, one head
 _, both = plots.plt.subplots(1, 2, figsize=(6, 3), layout="constrained")
 for axes, window in zip(both, (4, 8)):
     table = ops.convert_to_numpy(resize_bias_table(hill, 4, window))
-    axes.imshow(table.reshape(2 * window - 1, -1), cmap="Blues")
+    axes.imshow(table.reshape(2 * window - 1, -1))
     axes.set_title(f"window {window}, {len(table)} rows")
     axes.axis("off")
 plots.plt.show()
@@ -820,9 +829,10 @@ for variant, addresses in CHECKPOINTS.items():
 # %% [markdown]
 r"""
 A file has four bytes for each of these millions of parameters; `nano`'s has
-two. The top-1 accuracies, in percent of ImageNet's validation images, are those
-that NVIDIA reports. Conversions need not hold the same numbers: timm lists
-79.756 % for its file of XXTiny. How good `nano` is, you see below.
+two. The top-1 accuracies, in percent of the validation images of
+[ImageNet](references.md#imagenet), are those that NVIDIA reports. Conversions
+need not hold the same numbers: timm lists 79.756 % for its file of XXTiny. How
+good `nano` is, you see below.
 
 ### Fetching files
 
@@ -1250,7 +1260,7 @@ Now a photograph: Chelsea the cat, from scikit-image. This is what is left of
 her for XXTiny and for `nano`.
 """
 
-# %% mystnb={"image": {"alt": "The middle of the photograph of a ginger cat's face, twice: at 224 by 224 pixels every hair is there; at 64 by 64 pixels the face is still clear, but coarse."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "What XXTiny sees of a photograph, and what `nano` sees.", "name": "figure-pretrained-sizes"}, "image": {"alt": "The middle of the photograph of a ginger cat's face, twice: at 224 by 224 pixels every hair is there; at 64 by 64 pixels the face is still clear, but coarse."}} tags=["active-ipynb"]
 r"""
 from skimage.data import chelsea
 
@@ -1263,13 +1273,14 @@ for axes, size in zip(both, (224, 64)):
     axes.imshow((image - low) / (high - low))
     axes.set_title(f"{size}×{size}")
     axes.axis("off")
-plots.plt.show()
+plots.show_photos()
 """
 
 # %% [markdown]
 r"""
-`nano` is this book's own model, trained from scratch on 45,000 of CIFAR-10's
-small photographs, with 5,000 kept for validation, by
+`nano` is this book's own model, trained from scratch on 45,000 of the small
+photographs of [CIFAR-10](references.md#cifar-10), with 5,000 kept for
+validation, by
 [`tools/train_nano.py`](https://github.com/gcvit-book/gcvit-book/blob/main/tools/train_nano.py).
 Its copy of them was compressed once more, as JPEG; scores on the original can
 differ a little.
@@ -1280,7 +1291,7 @@ on they also change in brightness, contrast and colour, down to grey. From epoch
 falls along a cosine to zero. The package keeps the record of that run.
 """
 
-# %% mystnb={"image": {"alt": "Two curves of accuracy over epochs, training and validation. Both climb fast at first, then slowly; they step down at epochs 17 and 25, and recover."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "The training of `nano`. Both curves step down where the task gets harder, and end above where they were.", "name": "figure-pretrained-training"}, "image": {"alt": "Two curves of accuracy over epochs, training and validation. Both climb fast at first, then slowly; they step down at epochs 17 and 25, and recover."}} tags=["active-ipynb"]
 r"""
 import json
 
@@ -1315,7 +1326,7 @@ file came with the package. XXTiny knows a thousand classes, five of them cats,
 if its file can be had.
 """
 
-# %% mystnb={"image": {"alt": "Bar chart of the five most probable classes for the photograph of the cat; a cat is the longest bar."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "The five most probable answers to the photograph of the cat.", "name": "figure-pretrained-answers"}, "image": {"alt": "Bar chart of the five most probable classes for the photograph of the cat; a cat is the longest bar."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 variant = "xxtiny"
 try:
@@ -1450,4 +1461,11 @@ for name, probability in answers:
 # %% [markdown]
 r"""
 You have a model that knows something. Next, [teach it something new](flowers.ipynb).
+
+To look up: [`from_pretrained`](api.md#gcvit.from_pretrained),
+[`load_checkpoint`](api.md#gcvit.load_checkpoint),
+[`preprocess`](api.md#gcvit.preprocess),
+[`decode_predictions`](api.md#gcvit.decode_predictions),
+[`class_names`](api.md#gcvit.class_names) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the boxes ReduceSize and fused MBConv are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `ReduceSize`, at the end of each level but the last, and the fused MBConv inside it.", "name": "figure-reduce-size-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes ReduceSize and fused MBConv are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("reduce_size")
 """
@@ -36,16 +36,18 @@ gives the model a taste for local structure, which attention lacks.
 
 The layer first refines the map with a residual branch: what the branch
 computes is added to what came in. The branch is called **fused MBConv**, after
-the mobile bottleneck convolution of MobileNetV2. It is a 3×3 convolution for
-each channel alone, squeeze and excitation, and a 1×1 convolution that mixes
-channels.
+the mobile bottleneck convolution of
+[MobileNetV2](https://arxiv.org/abs/1801.04381). It is a 3×3 convolution for
+each channel alone ([depthwise](glossary.md#term-depthwise-convolution)),
+squeeze and excitation, and a 1×1 convolution that mixes channels
+([pointwise](glossary.md#term-pointwise-convolution)).
 
 Then one 3×3 convolution with stride 2 does the shrinking. A layer
 normalisation opens the layer and another closes it: each gives the channels of
 a position mean 0 and variance 1, then scales and shifts them.
 """
 
-# %% mystnb={"image": {"alt": "Diagram of ReduceSize: norm1, then the fused MBConv branch added to its input, then a 3 by 3 convolution with stride 2, then norm2."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "`ReduceSize`. The orange branch is the fused MBConv: it corrects the map, to which it is added, before a convolution halves it.", "name": "figure-reduce-size-steps"}, "image": {"alt": "Diagram of ReduceSize: norm1, then the fused MBConv branch added to its input, then a 3 by 3 convolution with stride 2, then norm2."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(15, 3)
 parts = ["norm1", "depthwise\n3×3, GELU", "squeeze and\nexcitation"]
@@ -275,16 +277,16 @@ the pad at the end stays unused: the next window would start past it.) With an
 odd size the two agree: `"same"` then needs a pixel at either end.
 """
 
-# %% mystnb={"image": {"alt": "Two rows of eight pixels. With one pad on either side, windows of three are centred on pixels 0, 2, 4 and 6, and the right pad is not used; with padding same there is a pad on the right only, and they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "The same convolution, padded in two ways. The centres of its windows, red, move by one pixel.", "name": "figure-reduce-size-padding"}, "image": {"alt": "Two rows of eight pixels. With one pad on either side, windows of three are centred on pixels 0, 2, 4 and 6, and the right pad is not used; with padding same there is a pad on the right only, and they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb"]
 r"""
 axes = plots.canvas(12, 4.6)
 for y, left, name in ((2.7, 1, "padding=1"), (0.5, 0, 'padding="same"')):
     axes.text(1.9, y + 0.35, name, ha="right", va="center")
     for pixel in range(-left, 9):
         inside = 0 <= pixel < 8
-        color = plots.PAPER if inside else "white"
+        color = plots.PAPER if inside else "none"
         label = str(pixel) if inside else "pad"
-        plots.box(axes, 3 + pixel, y, 1, 0.7, label, color)
+        plots.tensor(axes, 3 + pixel, y, 1, 0.7, label, color)
     for start in range(-left, 8 - left, 2):
         line = [3.1 + start, 5.9 + start]
         offset = 0.9 + 0.3 * (start // 2 % 2)
@@ -390,4 +392,8 @@ check.layer(EverySecond(), "reduce_size")
 r"""
 Next: [Patch embedding](patch_embed.ipynb) uses `ReduceSize` to turn pixels
 into tokens.
+
+To look up: [`ReduceSize`](api.md#gcvit.ReduceSize),
+[`fused_mbconv`](api.md#gcvit.fused_mbconv) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

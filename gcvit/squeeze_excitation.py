@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box SqueezeAndExcitation in the lowest row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `SqueezeAndExcitation`, the smallest part, which every convolutional part of the model contains.", "name": "figure-squeeze-excitation-map"}, "image": {"alt": "Map of GCViT in four rows; the box SqueezeAndExcitation in the lowest row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("squeeze_excitation")
 """
@@ -29,10 +29,11 @@ plots.model_map("squeeze_excitation")
 r"""
 ## The idea
 
-A convolution sees a few pixels at a time. Whether a channel is useful often
-depends on the whole picture: a detector of fur matters more once there is a
-cat. Squeeze and excitation gives each channel a volume knob and turns it by
-looking at everything at once.
+A convolution sees a few pixels at a time. Whether a
+[channel](glossary.md#term-channel) is useful often depends on the whole
+picture: a detector of fur matters more once there is a cat. Squeeze and
+excitation gives each channel a volume knob and turns it by looking at
+everything at once.
 
 It takes three steps. **Squeeze**: average each channel over all positions.
 **Excite**: pass those averages through two small dense layers that end in a
@@ -40,20 +41,21 @@ sigmoid, so that each channel gets a weight between 0 and 1. **Scale**:
 multiply each channel by its weight.
 """
 
-# %% mystnb={"image": {"alt": "Diagram: a map of H by W by C is averaged to C numbers, two dense layers turn them into C weights, and the weights multiply the map."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "Two dense layers turn the mean of each channel into its weight. The map itself waits, and is multiplied by the weights.", "name": "figure-squeeze-excitation-steps"}, "image": {"alt": "Diagram: a map of H by W by C is averaged to C numbers, two dense layers turn them into C weights, and the weights multiply the map."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(12, 3.2)
-steps = ["map\nH×W×C", "mean\nC", "Dense, GELU\nC/4", "Dense, sigmoid\nC"]
-for i, (step, width) in enumerate(zip(steps, (1.5, 1.5, 2, 2.2))):
-    x = (0, 2.3, 4.6, 7.4)[i]
-    plots.box(axes, x, 0.3, width, 1.2, step)
-    if i:
-        plots.arrow(axes, (x - 0.7, 0.9), (x, 0.9))
-plots.box(axes, 10.4, 0.3, 1.5, 1.2, "×", plots.HERE)
-plots.arrow(axes, (9.6, 0.9), (10.4, 0.9))
-axes.plot([0.75, 0.75, 11.15], [1.5, 2.4, 2.4], color=plots.INK)
-plots.arrow(axes, (11.15, 2.4), (11.15, 1.5))
-axes.text(6, 2.55, "the map itself", ha="center")
+axes = plots.canvas(13, 3)
+plots.tensor(axes, 0.1, 0.3, 1.2, 1.2, "map", cells=(4, 4))
+x = 1.3
+steps = ["mean", "Dense,\nGELU", "Dense,\nsigmoid", "×"]
+for step, shape in zip(steps, ["H×W×C", "C", "C/4", "C"]):
+    color = plots.HERE if step == "×" else plots.PAPER
+    plots.arrow(axes, (x, 0.9), (x + 1.3, 0.9))
+    axes.text(x + 0.6, 1, shape, ha="center", va="bottom")
+    plots.box(axes, x + 1.3, 0.3, 1.6, 1.2, step, color)
+    x += 2.9
+axes.plot([0.7, 0.7, x - 0.8], [1.5, 2.3, 2.3], color=plots.INK)
+plots.arrow(axes, (x - 0.8, 2.3), (x - 0.8, 1.5))
+axes.text(6.4, 2.45, "the map itself", ha="center")
 plots.plt.show()
 """
 
@@ -189,7 +191,7 @@ What did the layer decide? These are the weights it gives to the eight channels
 of that small model.
 """
 
-# %% mystnb={"image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "How much the layer lets through of each channel: about half, since its dense layers are random.", "name": "figure-squeeze-excitation-weights"}, "image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
 r"""
 inputs, expected = check.official("squeeze_excitation")
 weights = ops.convert_to_numpy(layer(inputs[0])).sum((0, 1, 2))
@@ -316,4 +318,7 @@ check.layer(MySqueeze(), "squeeze_excitation")
 r"""
 Next: [Reduce size](reduce_size.ipynb) puts this layer into a convolutional
 branch and halves the map.
+
+To look up: [`SqueezeAndExcitation`](api.md#gcvit.SqueezeAndExcitation) in the
+API reference; the [papers](references.md); the [words](glossary.md).
 """

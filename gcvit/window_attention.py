@@ -20,7 +20,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"image": {"alt": "Map of GCViT in three rows; the box WindowAttention in the lowest row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "You are here: `WindowAttention`, inside every block.", "name": "figure-window-attention-map"}, "image": {"alt": "Map of GCViT in four rows; the box WindowAttention in the lowest row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("window_attention")
 """
@@ -29,8 +29,9 @@ plots.model_map("window_attention")
 r"""
 ## The idea
 
-In attention, each token asks a question (its query) and each token offers an
-answer (its key says what it is about, its value what it has to say). The query
+In attention, each token asks a question (its [query](glossary.md#term-query))
+and each token offers an answer (its [key](glossary.md#term-key) says what it is
+about, its [value](glossary.md#term-value) what it has to say). The query
 is compared with all keys, the comparison becomes weights, and the weights mix
 the values.
 
@@ -40,26 +41,27 @@ The price is that a window knows nothing of the next one.
 
 GCViT alternates two kinds. In **local** attention queries, keys and values all
 come from the window. In **global** attention keys and values come from the
-window, and the queries are the global query of the
-[previous chapter](feature_extraction.ipynb): 49 tokens that have seen the
+window, and the queries are the [global query](glossary.md#term-global-query) of
+the [previous chapter](feature_extraction.ipynb): 49 tokens that have seen the
 whole map, the same for every window.
 """
 
-# %% mystnb={"image": {"alt": "Two diagrams. Local attention: query, key and value all come from the window. Global attention: key and value come from the window, the query comes from the global query of the whole map."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "The two kinds of attention differ in one thing, the origin of the query. Orange: it comes from the whole map.", "name": "figure-window-attention-kinds"}, "image": {"alt": "Two diagrams. Local attention: query, key and value all come from the window. Global attention: key and value come from the window, the query comes from the global query of the whole map."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(15, 5.2)
 for x, title in ((0.2, "local"), (7.9, "global")):
     axes.text(x + 3.3, 4.8, title, ha="center", weight="bold")
-    plots.box(axes, x, 0.5, 1.9, 1.5, "window\n7×7")
-    source = (x + 1.9, 1.6)
+    plots.tensor(axes, x, 0.4, 1.6, 1.6, "window", cells=(7, 7))
+    source = (x + 1.6, 1.6)
     if title == "global":
-        plots.box(axes, x, 2.7, 1.9, 1.5, "whole map,\n7×7", plots.HERE)
-        source = (x + 1.9, 3.4)
+        square = (x, 2.7, 1.6, 1.6)
+        plots.tensor(axes, *square, "whole\nmap", plots.HERE, (7, 7))
+        source = (x + 1.6, 3.4)
     for y, name in ((3.1, "query"), (1.9, "key"), (0.7, "value")):
         is_new = (name, title) == ("query", "global")
         color = plots.HERE if is_new else plots.PAPER
-        plots.box(axes, x + 2.9, y, 1.2, 0.7, name, color)
-        start = source if name == "query" else (x + 1.9, 1.2)
+        plots.tensor(axes, x + 2.9, y, 1.2, 0.7, name, color)
+        start = source if name == "query" else (x + 1.6, 1.2)
         plots.arrow(axes, start, (x + 2.9, y + 0.35))
     plots.box(axes, x + 5.1, 1.5, 1.7, 1.5, "attention")
     for y in (3.45, 2.25, 1.05):
@@ -69,9 +71,9 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-The channels are cut into heads, slices of $d$ channels that attend each on its
-own. For one head, with a bias $B$ that depends on how far query and key are
-apart:
+The channels are cut into [heads](glossary.md#term-head), slices of $d$
+channels that attend each on its own. For one head, with a bias $B$ that
+depends on how far query and key are apart:
 
 $$A = \mathrm{softmax}\!\left(\frac{q\,k^\top}{\sqrt{d}} + B\right),
 \qquad y = A\,v$$
@@ -168,11 +170,11 @@ Pairs with the same offset share a number. So the matrix has stripes: along a
 diagonal, query and key move together.
 """
 
-# %% mystnb={"image": {"alt": "Heat map of the 9 by 9 index of a 3 by 3 window, with its numbers; each diagonal inside a block of three repeats one number."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Which row of the bias table each pair of tokens reads, in a window of 3\u00d73. Equal offsets share a number.", "name": "figure-window-attention-index"}, "image": {"alt": "Heat map of the 9 by 9 index of a 3 by 3 window, with its numbers; each diagonal inside a block of three repeats one number."}} tags=["active-ipynb"]
 r"""
 index = relative_position_index(3)
 _, axes = plots.plt.subplots(figsize=(3.6, 3.6), layout="constrained")
-axes.imshow(index, cmap="YlGnBu", vmax=36)
+axes.imshow(index, vmax=60)  # pale enough for the numbers
 for (query, key), number in np.ndenumerate(index):
     axes.text(key, query, number, ha="center", va="center", fontsize=8)
 axes.set(xlabel="key", ylabel="query", xticks=range(9), yticks=range(9))
@@ -413,7 +415,7 @@ in its first window. Each small picture is one token of the global query, at
 its place; in it, how much that query looks at each of the window's tokens.
 """
 
-# %% mystnb={"image": {"alt": "Two heat maps, one for each head, of 7 by 7 small pictures of 7 by 7 pixels; each small picture shows where in the window one token of the global query looks."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Attention weights of the official global layer, one small picture for each token of the global query. The bluer a cell, the more that token looks there.", "name": "figure-window-attention-weights"}, "image": {"alt": "Two heat maps, one for each head, of 7 by 7 small pictures of 7 by 7 pixels; each small picture shows where in the window one token of the global query looks."}} tags=["active-ipynb"]
 r"""
 inputs, _ = check.official("window_attention_global")
 _, scores = layer(*inputs, return_attention_scores=True)
@@ -422,7 +424,7 @@ for head, axis in enumerate(axes):
     weights = ops.convert_to_numpy(scores)[0, head].reshape(7, 7, 7, 7)
     gap = ((0, 0), (0, 0), (0, 1), (0, 1))
     weights = np.pad(weights, gap, constant_values=np.nan)
-    axis.imshow(weights.transpose(0, 2, 1, 3).reshape(56, 56), cmap="YlGnBu")
+    axis.imshow(weights.transpose(0, 2, 1, 3).reshape(56, 56))
     axis.set_title(f"head {head}")
     axis.axis("off")
 plots.plt.show()
@@ -538,4 +540,7 @@ check.layer(Einsum(), "window_attention_local")
 r"""
 Next: [Block](block.ipynb) cuts a map into windows, and wraps this layer into a
 transformer block.
+
+To look up: [`WindowAttention`](api.md#gcvit.WindowAttention) in the API
+reference; the [papers](references.md); the [words](glossary.md).
 """

