@@ -196,6 +196,64 @@ print("and back:", bool(ops.all(whole == photo)))
 
 # %% [markdown]
 r"""
+Where does each token go? Here are two images of 4×6 tokens. Each token shows
+its place in memory, counted through the batch row by row. On the right, each
+row is a window of 2×3, as attention gets it: `(B·M, N)`.
+"""
+
+# %% mystnb={"image": {"alt": "Left, two images of 4 by 6 tokens with the numbers 0 to 47, row by row. Right, eight windows of six tokens, one a row. Tokens 12, 13, 14, 18, 19 and 20, two rows of three on the left, are highlighted; on the right they are window 2."}} tags=["active-ipynb", "hide-input"]
+r"""
+import numpy as np
+
+tokens = np.arange(48).reshape(2, 4, 6, 1)
+cut = ops.convert_to_numpy(window_partition(tokens, (2, 3)))
+axes = plots.canvas(18, 9)
+for title, x, name, names, table in (
+    ("the map", 2.2, "image", (0, 4), tokens.reshape(8, 6)),
+    ("the windows", 11, "window", range(8), cut.reshape(8, 6)),
+):
+    axes.text(x + 3, 8.5, title, ha="center")
+    for number, row in enumerate(names):
+        label = f"{name} {number}"
+        axes.text(x - 0.2, 7.5 - row, label, ha="right", va="center")
+    for (row, column), token in np.ndenumerate(table):
+        color = plots.HERE if token in cut[2] else plots.PAPER
+        plots.box(axes, x + column, 7 - row, 1, 1, str(token), color)
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+Choose a token: point at it, tap it, or move with the arrow keys. Do it on the
+left for the way to its window, and on the right for the way back. Below you
+see its index after each step, and where it lies in memory. Try several: which
+of the steps ever moves a token, and which only read the same memory in another
+shape? Then try windows of other shapes. One of them moves no token at all: why
+that one?
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+# The token at each place in the windows, and the place of each token.
+def choice(window_size):
+    windows = ops.convert_to_numpy(window_partition(tokens, window_size))
+    places = np.arange(48).reshape(windows.shape)
+    places = window_reverse(places, window_size, 4, 6)
+    return {
+        "window": window_size,
+        "tokens": windows.flatten().tolist(),
+        "places": ops.convert_to_numpy(places).flatten().tolist(),
+    }
+
+
+sizes = ((2, 3), (2, 2), (4, 3), (2, 6))
+choices = [choice(window_size) for window_size in sizes]
+data = {"map": (4, 6), "token": 20, "choices": choices}
+plots.touch("window_partition", data)
+"""
+
+# %% [markdown]
+r"""
 ### Stochastic depth
 
 `DropPath` is dropout for whole branches: in training it sets a branch to zero

@@ -418,10 +418,6 @@ heads; in level 2 one window covers the map.
 r"""
 import base64
 import io
-import json
-from importlib.resources import files
-
-from IPython.display import HTML
 
 
 def as_text(data):
@@ -440,8 +436,7 @@ for local, over_all in zip(attention[::2], attention[1::2]):
         for scores in (local, over_all)
     ]
     data["levels"].append(level)
-page = (files("gcvit") / "data" / "attention.html").read_text("utf-8")
-HTML(page.replace("DATA", json.dumps(data)))
+plots.touch("attention", data)
 """
 
 # %% [markdown]

@@ -326,6 +326,49 @@ VARIANTS = {
 
 # %% [markdown]
 r"""
+Does your image fit? Here are two sizes with the windows of most variants. For
+224×224 pixels, a window doubled $K$ times is the whole map. For 256×256 pixels
+a strip is left over.
+"""
+
+# %% mystnb={"image": {"alt": "Two rows of four maps with the lines of their windows. For 224 by 224 pixels all four maps are filled with whole windows, K is 3, 2, 0 and 0. For 256 by 256 pixels each map leaves a strip of tokens on its right and lower side, and none fits."}} tags=["active-ipynb", "hide-input"]
+r"""
+windows = (7, 7, 14, 7)
+_, both = plots.plt.subplots(2, 4, figsize=(8, 4.8), layout="constrained")
+for line, size in zip(both, (224, 256)):
+    line[0].set_ylabel(f"{size}×{size} pixels")
+    for axes, (height, width), side in zip(line, level_maps(size), windows):
+        count = halvings((height, width), side)
+        result = "does not fit" if count is None else f"K = {count}"
+        axes.set_title(f"{height}×{width} in {side}×{side}\n{result}")
+        axes.set_facecolor(plots.PAPER if count is None else plots.HERE)
+        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+        axes.set(xticks=range(0, width, side), yticks=range(0, height, side))
+        axes.tick_params(length=0, labelbottom=False, labelleft=False)
+        axes.grid(color=plots.INK)
+        axes.spines[:].set_visible(True)
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+Type the size of your own images, and windows as you would pass them to `GCViT`.
+Try 336×336 with the windows of `xxtiny`: they fill the maps of levels 0 and 1,
+and still do not fit. Why? Then type 240×320 and ask for windows for this image.
+Which levels halve their maps less often than the official ones, and why?
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+names = {}
+for name, settings in VARIANTS.items():
+    names.setdefault(settings["window_size"], name)
+data = {"windows": {name: windows for windows, name in names.items()}}
+plots.touch("image_sizes", data)
+"""
+
+# %% [markdown]
+r"""
 ### Loading weights
 
 Keras looks up each of the model's weights in the file, and ignores what else is

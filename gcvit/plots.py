@@ -1,6 +1,10 @@
 """What the figures of several chapters share: a style, and the map of the model."""
 
+import json
+from importlib.resources import files
+
 import matplotlib.pyplot as plt
+from IPython.display import HTML
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 INK, PAPER, HERE = "#3d4a57", "#eef2f5", "#f2a541"
@@ -104,3 +108,33 @@ def model_map(chapter):
     axes.plot([3.25, 3.25, 7.7], [2.5, 2.7, 2.7], color=INK, lw=1)
     arrow(axes, (7.7, 2.7), (7.7, 2.5))
     plt.show()
+
+
+def touch(name, data):
+    """Make a figure that answers to mouse, touch and keyboard.
+
+    Without JavaScript it shows a sentence only, so a still figure goes before.
+
+    Args:
+        name: which one, such as "attention"; `data/` has its markup and script.
+        data: what the script draws, anything that `json` can write.
+
+    Returns:
+        The figure with all it needs, for the notebook to show.
+    """
+    folder = files("gcvit") / "data"
+    style, helpers, markup, script = (
+        (folder / file).read_text("utf-8")
+        for file in ("touch.css", "touch.js", f"{name}.html", f"{name}.js")
+    )
+    return HTML(f"""\
+<figure class="touch {name}" style="--here: {HERE}">
+<style>
+{style}</style>
+{markup}<script type="application/json">{json.dumps(data)}</script>
+<script>
+{{
+{helpers}
+{script}}}
+</script>
+</figure>""")

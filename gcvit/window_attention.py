@@ -181,6 +181,27 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
+Choose a pair in the index, or its query and its key in the window: point, tap,
+or move with the arrow keys. All pairs that read the same row of the table are
+highlighted. Try the offset (0, 0): which pairs share it? Then find the rows
+that a single pair reads. Why are they the four corners of the table?
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+choices = [
+    {
+        "window": window_size,
+        "index": relative_position_index(window_size).flatten().tolist(),
+    }
+    for window_size in ((3, 3), (2, 3), (4, 4))
+]
+data = {"pair": 28, "choices": choices}
+plots.touch("relative_position_index", data)
+"""
+
+# %% [markdown]
+r"""
 ### The layer
 
 One dense layer makes queries, keys and values at once: three times the
