@@ -487,7 +487,9 @@ class Block(layers.Layer):
             x = x * self.gamma1
         x = inputs + self.drop_path1(x, training=training)  # (B, H, W, C)
         # === MLP ===
-        y = self.mlp(self.norm2(x), training=training)
+        y = ops.reshape(self.norm2(x), (-1, dim))  # (B·H·W, C)
+        y = self.mlp(y, training=training)
+        y = ops.reshape(y, (-1, height, width, dim))
         if self.layer_scale is not None:
             y = y * self.gamma2
         return x + self.drop_path2(y, training=training)  # (B, H, W, C)

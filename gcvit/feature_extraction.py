@@ -83,7 +83,7 @@ work too.
 import keras
 from keras import layers, ops
 
-from gcvit.reduce_size import fused_mbconv, halve
+from gcvit.reduce_size import add_fused_mbconv, fused_mbconv, halve
 
 
 # %% [markdown]
@@ -121,10 +121,7 @@ class FeatureExtraction(layers.Layer):
         self.conv = fused_mbconv(input_shape[-1], self.dtype_policy)
 
     def call(self, inputs):
-        branch = inputs
-        for layer in self.conv:
-            branch = layer(branch)
-        x = inputs + branch  # (B, H, W, C)
+        x = add_fused_mbconv(inputs, self.conv)  # (B, H, W, C)
         if self.keepdims:
             return x
         # Zeros would win wherever the border is negative.

@@ -138,6 +138,26 @@ def fused_mbconv(dim, dtype=None):
     return branch
 
 
+# %%
+def add_fused_mbconv(x, branch):
+    """Add the result of a fused MBConv branch to what it is computed from.
+
+    Shapes: `(B, H, W, C)` in and out.
+
+    Args:
+        x: a map, a tensor.
+        branch: the layers of `fused_mbconv`, for `C` channels.
+
+    Returns:
+        The sum, a tensor.
+
+    Source: paper, "Downsampler"; `ReduceSize.forward` in NVlabs/GCVit.
+    """
+    depthwise, squeeze_and_excitation, pointwise = branch
+    y = squeeze_and_excitation(depthwise(x))
+    return x + ops.matmul(y, pointwise.kernel[0, 0])
+
+
 # %% [markdown]
 r"""
 A convolution with stride 2 and one pixel of padding turns 56 positions into
@@ -200,10 +220,7 @@ class ReduceSize(layers.Layer):
         self.norm2.build((None, None, None, output_dim))
 
     def call(self, inputs):
-        x = branch = self.norm1(inputs)  # (B, H, W, C)
-        for layer in self.conv:
-            branch = layer(branch)
-        x = x + branch
+        x = add_fused_mbconv(self.norm1(inputs), self.conv)  # (B, H, W, C)
         # Not padding="same", which pads an even size on one side only.
         x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         return self.norm2(self.reduction(x))  # (B, ⌈H/2⌉, ⌈W/2⌉, 2C)

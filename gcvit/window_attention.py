@@ -322,22 +322,25 @@ class WindowAttention(layers.Layer):
                 f"global_query={self.global_query}, so the call {wants} "
                 "q_global."
             )
+        dim = inputs.shape[-1]
         # === Queries, keys, values: (B·M, heads, N, C / heads) ===
+        tokens = self.qkv(ops.reshape(inputs, (-1, dim)))  # (B·M·N, …)
         if self.global_query:
-            k, v = ops.unstack(self.split_heads(self.qkv(inputs), 2), 2)
+            k, v = ops.unstack(self.split_heads(tokens, 2), 2)
             windows = ops.shape(inputs)[0] // ops.shape(q_global)[0]
             q = self.split_heads(q_global, 1)[0]
             q = ops.repeat(q, windows, axis=0)
         else:
-            q, k, v = ops.unstack(self.split_heads(self.qkv(inputs), 3), 3)
+            q, k, v = ops.unstack(self.split_heads(tokens, 3), 3)
         # === Weights: (B·M, heads, N, N) ===
         scores = ops.matmul(q * self.scale, ops.swapaxes(k, -2, -1))
         scores = ops.softmax(scores + self.relative_position_bias())
         # === Values: (B·M, N, C) ===
         x = ops.matmul(self.attn_drop(scores, training=training), v)
         x = ops.transpose(x, (0, 2, 1, 3))  # (B·M, N, heads, C / heads)
+        x = self.proj(ops.reshape(x, (-1, dim)))  # (B·M·N, C)
         x = ops.reshape(x, (-1, *inputs.shape[1:]))
-        x = self.proj_drop(self.proj(x), training=training)
+        x = self.proj_drop(x, training=training)
         return (x, scores) if return_attention_scores else x
 
     def compute_output_shape(self, inputs_shape, q_global_shape=None):
