@@ -287,10 +287,8 @@ the values there are negative. The parity check sees it at once.
 r"""
 class ZeroPadding(FeatureExtraction):
     def call(self, inputs):
-        branch = inputs
-        for layer in self.conv:
-            branch = layer(branch)
-        x = ops.pad(inputs + branch, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = add_fused_mbconv(inputs, self.conv)
+        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         return ops.max_pool(x, 3, strides=2)
 
 

@@ -108,8 +108,7 @@ what published checkpoints expect: they store its layers under
 def fused_mbconv(dim, dtype=None):
     """Build the layers of the fused MBConv branch, in the order of their use.
 
-    Shapes: `(B, H, W, dim)` in and out, any height and width. The caller adds
-    the result to the branch's input.
+    Shapes: `(B, H, W, dim)` in and out, any height and width.
 
     Args:
         dim: channels, an int of at least 4; squeezing takes a quarter of them.
@@ -136,6 +135,15 @@ def fused_mbconv(dim, dtype=None):
     for layer in branch:
         layer.build((None, None, None, dim))
     return branch
+
+
+# %% [markdown]
+r"""
+`add_fused_mbconv` runs the branch and adds what comes in. A pointwise
+convolution multiplies the channels by the same matrix at each position. So the
+last step is written as that product, which is faster than the convolution on
+each backend, in training above all: [Speed](speed.md) has the figures.
+"""
 
 
 # %%
@@ -320,10 +328,8 @@ class SamePadding(ReduceSize):
         self.reduction.padding = "same"
 
     def call(self, inputs):
-        x = branch = self.norm1(inputs)
-        for layer in self.conv:
-            branch = layer(branch)
-        return self.norm2(self.reduction(x + branch))
+        x = add_fused_mbconv(self.norm1(inputs), self.conv)
+        return self.norm2(self.reduction(x))
 
 
 difference = check.parity(SamePadding(), "reduce_size")
