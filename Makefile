@@ -72,7 +72,7 @@ stamp: .venv/ready
 lock: .venv/ready
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-		--extra book --no-header --no-annotate --no-emit-index-url \
+		--extra site --no-header --no-annotate --no-emit-index-url \
 		--no-emit-package gcvit-book --output-file requirements.lock \
 		pyproject.toml
 
