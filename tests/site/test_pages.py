@@ -30,9 +30,12 @@ WIDER = """(selector) => [...document.querySelectorAll(selector)]
 
 # Pictures of the text need words; the theme's own may be decoration.
 UNFINISHED_PICTURES = """() => [...document.images]
-    .filter((image) =>
-        !(image.hasAttribute("width") && image.hasAttribute("height")) ||
-        !(image.alt || (!image.closest("article") && image.hasAttribute("alt"))))
+    .filter((image) => {
+        const isSized = image.hasAttribute("width") && image.hasAttribute("height");
+        const needsWords = image.closest("article");
+        const isSaid = needsWords ? image.alt.includes(" ") : image.hasAttribute("alt");
+        return !isSized || !isSaid;
+    })
     .map((image) => image.outerHTML.slice(0, 200))"""
 
 BLOCKING_SCRIPTS = """() => performance.getEntriesByType("resource")

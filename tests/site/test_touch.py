@@ -140,9 +140,9 @@ def test_a_figure_answers_to_its_menus_and_fields(open_page, name, place):
     page = open_page(name)
     figure = find(page, place)
     for menu in figure.locator("select").all():
-        for index in range(menu.locator("option").count() - 1, -1, -1):
-            chosen = menu.evaluate("(menu) => menu.selectedIndex")
-            if index != chosen:
+        # The last choice stays, so that the next menu has something to choose.
+        for index in range(menu.locator("option").count()):
+            if index != menu.evaluate("(menu) => menu.selectedIndex"):
                 said_after(figure, menu.select_option, index=index)
     for field in figure.locator("input[type=number]").all():
         step = field.get_attribute("step") or "1"
