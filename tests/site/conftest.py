@@ -20,17 +20,20 @@ BROWSERS = (
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class Files(SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
-        pass
+        """Say nothing of each request."""
+
+
+class Server(ThreadingHTTPServer):
+    def handle_error(self, *arguments):
+        """Say nothing of a page that was closed while it loaded."""
 
 
 @pytest.fixture(scope="session")
 def address():
     """Where the book is served, such as "http://127.0.0.1:40000"."""
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Quiet, directory=SITE)
-    ) as server:
+    with Server(("127.0.0.1", 0), partial(Files, directory=SITE)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

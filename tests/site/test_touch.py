@@ -28,7 +28,8 @@ def figures():
 FIGURES = list(figures())
 every_figure = pytest.mark.parametrize(("name", "place"), FIGURES)
 
-# How long the handlers run for a pointer over each drawing, and each choice.
+# How long the handlers run, in ms, for a pointer over each drawing, each choice
+# of a menu, and a larger number in each field.
 ANSWER_TIMES = """(figure) => {
     const times = [];
     const dispatch = (target, event) => {
@@ -39,9 +40,10 @@ ANSWER_TIMES = """(figure) => {
     for (const drawing of figure.querySelectorAll("svg[tabindex]")) {
         const { left, top, width, height } = drawing.getBoundingClientRect();
         for (let i = 0; i < 100; i++) {
-            const [clientX, clientY] =
-                [left + (i % 10 + 0.5) * width / 10, top + (Math.floor(i / 10) + 0.5) * height / 10];
-            dispatch(drawing, new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
+            const clientX = left + ((i % 10) + 0.5) * width / 10;
+            const clientY = top + (Math.floor(i / 10) + 0.5) * height / 10;
+            const options = { clientX, clientY, bubbles: true };
+            dispatch(drawing, new PointerEvent("pointermove", options));
         }
     }
     for (const menu of figure.querySelectorAll("select"))
@@ -49,8 +51,15 @@ ANSWER_TIMES = """(figure) => {
             menu.selectedIndex = i;
             dispatch(menu, new Event("change", { bubbles: true }));
         }
-    for (const field of figure.querySelectorAll("input"))
-        for (const type of ["input", "change"]) dispatch(field, new Event(type, { bubbles: true }));
+    for (const field of figure.querySelectorAll("input[type=number]")) {
+        field.stepUp();
+        dispatch(field, new Event("input", { bubbles: true }));
+    }
+    // As it was, for the next try.
+    for (const menu of figure.querySelectorAll("select")) {
+        menu.selectedIndex = 0;
+        menu.dispatchEvent(new Event("change", { bubbles: true }));
+    }
     return times;
 }"""
 
@@ -155,7 +164,9 @@ def test_a_figure_answers_to_its_menus_and_fields(open_page, name, place):
 def test_how_long_a_figure_takes(open_page, name, place, record_property):
     page = open_page(name)
     figure = find(page, place)
-    times = figure.evaluate(ANSWER_TIMES)
+    tries = [figure.evaluate(ANSWER_TIMES) for _ in range(5)]
+    # The quickest of five: what else the machine does is not the figure's time.
+    times = [min(times) for times in zip(*tries, strict=False)]
     assert times
     kind = figure.get_attribute("class").removesuffix(" ready").split()[-1]
     record_property(
