@@ -1,4 +1,4 @@
-# make book · make test · make test-backends · make test-checkpoints · make chapters · make serve …
+# make book · make test · make site-test · make test-backends · make test-checkpoints · make chapters · make serve …
 # Each target sets up what it needs, once, in a virtual environment in the tree.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: book serve test test-backends test-checkpoints test-flowers chapters tables stamp lock clean
+.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapters tables stamp lock clean
 
 book: .venv/ready
 	$(BIN)/python tools/build_book.py
@@ -26,6 +26,12 @@ test: .venv/ready
 		GCVIT_FLOWERS=drawn $(BIN)/python -m pytest --nbval --nbval-current-env \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--numprocesses 2 --dist loadfile
+
+# The built book in Chromium, which is skipped where there is none. Screenshots
+# are in _build/screenshots. The other tests' conftest.py would import Keras.
+site-test: book
+	$(BIN)/python -m pytest tests/site --confcutdir tests/site \
+		--numprocesses 2 --dist worksteal
 
 # The layers on each backend, and on the oldest stack that the package declares.
 test-backends: test-tensorflow test-jax test-torch test-oldest
@@ -72,7 +78,7 @@ stamp: .venv/ready
 lock: .venv/ready
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-		--extra book --no-header --no-annotate --no-emit-index-url \
+		--extra site --no-header --no-annotate --no-emit-index-url \
 		--no-emit-package gcvit-book --output-file requirements.lock \
 		pyproject.toml
 

