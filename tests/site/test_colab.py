@@ -87,6 +87,7 @@ def test_a_chapter_installs_the_package_and_runs(wheel, python, tmp_path):
         [python, "-c", RUN, "chapter.ipynb"],
         cwd=tmp_path,
         env=environment,
+        timeout=300,
         capture_output=True,
         text=True,
         check=False,
