@@ -9,7 +9,7 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapters tables stamp lock clean
+.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapters tables stamp benchmark lock clean
 
 book: .venv/ready
 	$(BIN)/python tools/build_book.py
@@ -74,6 +74,10 @@ tables: .venv/ready
 stamp: .venv/ready
 	$(BIN)/python tools/stamp.py
 
+# Compare the speed with other implementations; takes about 20 minutes.
+benchmark: .venv-benchmarks/ready
+	.venv-benchmarks/bin/python benchmarks/speed.py
+
 # Pin the newest versions that pyproject.toml allows.
 lock: .venv/ready
 	$(BIN)/pip install --quiet uv
@@ -83,7 +87,7 @@ lock: .venv/ready
 		pyproject.toml
 
 clean:
-	rm -rf _build build .venv .venv-jax .venv-torch .venv-oldest
+	rm -rf _build build .venv .venv-jax .venv-torch .venv-oldest .venv-benchmarks
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -98,6 +102,17 @@ clean:
 	.venv-$*/bin/pip install --quiet --requirement tests/backends/$*.txt \
 		--constraint requirements.lock
 	.venv-$*/bin/pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv-benchmarks/ready: benchmarks/requirements.txt benchmarks/peers.txt \
+		requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-benchmarks
+	.venv-benchmarks/bin/pip install --quiet \
+		--requirement benchmarks/requirements.txt \
+		--constraint requirements.lock
+	.venv-benchmarks/bin/pip install --quiet --no-deps \
+		--requirement benchmarks/peers.txt
+	.venv-benchmarks/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
 .venv-oldest/ready: tests/backends/oldest.txt pyproject.toml

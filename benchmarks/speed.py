@@ -68,7 +68,7 @@ def keras_step(model, keras, task, batch, jit_compile):
     return lambda: model.train_on_batch(images, labels)
 
 
-def this_package(task, batch, dtype, backend, jit_compile):
+def this_package(task, batch, dtype, backend, jit_compile, recompute=None):
     os.environ["KERAS_BACKEND"] = backend
     import keras
 
@@ -76,8 +76,9 @@ def this_package(task, batch, dtype, backend, jit_compile):
 
     if dtype != "float32":
         keras.config.set_dtype_policy(f"mixed_{dtype}")
-    model = GCViT.from_variant("xxtiny", head_activation=None)
-    model.build((None, 224, 224, 3))
+    with keras.RematScope(recompute):
+        model = GCViT.from_variant("xxtiny", head_activation=None)
+        model.build((None, 224, 224, 3))
     return keras_step(model, keras, task, batch, jit_compile)
 
 
@@ -169,6 +170,14 @@ OURS = {
     "this package, TensorFlow, XLA": (
         this_package,
         {"backend": "tensorflow", "jit_compile": True},
+    ),
+    "this package, TensorFlow, RematScope": (
+        this_package,
+        {
+            "backend": "tensorflow",
+            "jit_compile": False,
+            "recompute": "activations",
+        },
     ),
     "this package, PyTorch": (
         this_package,

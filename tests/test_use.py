@@ -49,6 +49,23 @@ def test_feature_maps_can_drop_out():
     assert (dropped == 0).mean() > 0.25 > (plain == 0).mean()
 
 
+@pytest.mark.skipif(
+    not hasattr(keras, "RematScope"), reason="this Keras has no RematScope"
+)
+def test_activations_can_be_recomputed_to_save_memory():
+    """`RematScope("activations")`, as the page on speed has it."""
+    after = []
+    for mode in (None, "activations"):
+        keras.utils.set_random_seed(0)
+        with keras.RematScope(mode):
+            model = small_model(path_drop=0.5)
+            model.build((None, 32, 32, 3))
+        compiled(model, learning_rate=1.0).train_on_batch(IMAGES, LABELS)
+        after.append(model.get_weights())
+    for plain, recomputed in zip(*after, strict=True):
+        np.testing.assert_allclose(recomputed, plain, atol=1e-6)
+
+
 def test_parts_frozen_before_the_build_stay_frozen():
     model = small_model()
     model.patch_embed.trainable = False
