@@ -12,7 +12,7 @@ from gcvit.pretrained import (
     load_checkpoint,
     preprocess,
 )
-from gcvit.reduce_size import ReduceSize, fused_mbconv
+from gcvit.reduce_size import ReduceSize, add_fused_mbconv, fused_mbconv
 from gcvit.squeeze_excitation import SqueezeAndExcitation
 from gcvit.window_attention import WindowAttention
 
@@ -29,6 +29,7 @@ __all__ = [
     "SqueezeAndExcitation",
     "VARIANTS",
     "WindowAttention",
+    "add_fused_mbconv",
     "check_image_size",
     "class_names",
     "decode_predictions",
