@@ -384,7 +384,7 @@ window answers for itself, so its weights add up to one.
 # %% mystnb={"figure": {"caption": "What one token, outlined, attends to in the first level of `nano`: tokens of its own window, and, through the global query, some in every window. Full colour is four times an even share.", "name": "figure-level-attention"}, "image": {"alt": "A grey photograph of a cat, twice, with one token outlined. Left, its local attention colours tokens of its own window. Right, the global query's token colours tokens in all sixteen windows."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 row, column = 5, 5
-photo = chelsea()[:, 75:376]  # the middle, as in preprocess
+photo = chelsea()[:, 75:375]  # the middle, as in preprocess
 _, both = plots.plt.subplots(1, 2, figsize=(7, 3.7), layout="constrained")
 for axes, kind, scores in zip(both, ("local", "global"), attention):
     token = row % 4 * 4 + column % 4
@@ -478,7 +478,7 @@ r"""
 ## Summary
 
 - A level computes one global query, and its odd blocks use it.
-- Local blocks change a window; global blocks bring news from the whole map.
+- Local blocks carry news within a window; global blocks bring it from the whole map.
 - A map fits if it is $2^K$ windows high and wide.
 
 ## Exercises
@@ -493,7 +493,7 @@ r"""
 
 1. Nine: those with the numbers 1, 3, … 17. The last one, 18, is local.
 2. Not 6×6, since 48 is 6·2³ and 96 is 6·2⁴. Yes 6×12, with $K = 3$, and 12×24, with $K = 2$.
-3. The global query is made from the whole map, the corner included. Every window gets its questions from it, so every answer changes.
+3. The global query is made from the whole map, the corner included. Squeeze and excitation carries the corner into every token of that query. Every window gets its questions from it, so every answer changes.
 4. Its answer would be the same. But checkpoints hold the generator's weights, and a model without it would not be the one they were saved from: they would not load.
 
 </details>

@@ -67,8 +67,9 @@ $$y = x \cdot \sigma\!\left(W_2\,\mathrm{GELU}(W_1\,\bar{x})\right),
 \qquad \bar{x} = \frac{1}{HW}\sum_{i,j} x_{ij}$$
 
 $W_1$ has $C/4$ rows, so the weight of one channel depends on the others
-through a bottleneck. Neither dense layer has a bias. GELU is a smooth relative
-of ReLU, and $\sigma$ is the sigmoid.
+through a bottleneck. (Keras stores its transpose, a kernel `(C, C/4)`.) Neither
+dense layer has a bias. GELU is a smooth relative of ReLU, and $\sigma$ is the
+sigmoid.
 
 The layer is from [Hu et al.](https://arxiv.org/abs/1709.01507), who use ReLU
  where GCViT uses GELU. The official class is `SE` in
@@ -89,8 +90,8 @@ weights by that name and by the order in the list.
 
 Every layer of this book creates its variables in `build()`, where it first
 learns how many channels come in. It hands its own `dtype_policy` to the layers
-inside, so that a model built for `mixed_bfloat16` stays so after it is saved
-and loaded elsewhere.
+inside, so that a model built for `mixed_bfloat16`, which computes with 16 bits
+and keeps its weights in 32, stays so after it is saved and loaded elsewhere.
 """
 
 
@@ -153,7 +154,7 @@ usual approximation by tanh would be another model.
 
 First the shapes, on a photograph: Chelsea the cat, who ships with
 scikit-image. A photograph has three channels, and a quarter of three is less
-than one, so this call needs a wider bottleneck.
+than one. So this call widens instead, to six.
 """
 
 # %% tags=["active-ipynb"]
@@ -161,7 +162,7 @@ r"""
 from skimage.data import chelsea
 
 photo = chelsea()[None] / 255  # (1, 300, 451, 3)
-layer = SqueezeAndExcitation(expansion=1.0)
+layer = SqueezeAndExcitation(expansion=2.0)
 print(photo.shape, "->", tuple(layer(photo).shape))
 print([tuple(weight.shape) for weight in layer.weights])
 """
@@ -191,7 +192,7 @@ What did the layer decide? These are the weights it gives to the eight channels
 of that small model.
 """
 
-# %% mystnb={"figure": {"caption": "How much the layer lets through of each channel: about half, since its dense layers are random.", "name": "figure-squeeze-excitation-weights"}, "image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "How much the layer lets through of each channel: about half, since its dense layers are random, so that the sigmoid's input is near 0.", "name": "figure-squeeze-excitation-weights"}, "image": {"alt": "Bar chart of the eight channel weights, each between 0 and 1."}} tags=["active-ipynb"]
 r"""
 inputs, expected = check.official("squeeze_excitation")
 weights = ops.convert_to_numpy(layer(inputs[0])).sum((0, 1, 2))
