@@ -68,7 +68,7 @@ y &= x + \mathrm{DropPath}\!\left(\gamma_1 \cdot \mathrm{Attention}(\mathrm{LN}_
 z &= y + \mathrm{DropPath}\!\left(\gamma_2 \cdot \mathrm{MLP}(\mathrm{LN}_2(y))\right)
 \end{aligned}$$
 
-$\gamma_1$ and $\gamma_2$ start at `layer_scale`, 0.00001, so that a deep model
+$\gamma_1$ and $\gamma_2$ start at `layer_scale`, 0.00001, so that each block
 begins as almost the identity. The idea is from
 [CaiT](https://arxiv.org/abs/2103.17239). The official class is `GCViTBlock` in
 [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
@@ -231,6 +231,14 @@ see its index after each step, and where it lies in memory. Try several: which
 of the steps ever moves a token, and which only read the same memory in another
 shape? Then try windows of other shapes. One of them moves no token at all: why
 that one?
+
+<details><summary>Answer</summary>
+
+Only the transpose moves tokens; both reshapes read the same memory. Windows of
+2×6 are as wide as the map, so the tokens of each lie one after the other in
+memory already, and the transpose has nothing to move.
+
+</details>
 """
 
 # %% tags=["active-ipynb", "hide-input"]
@@ -258,10 +266,12 @@ r"""
 ### Stochastic depth
 
 `DropPath` is dropout for whole branches: in training it sets a branch to zero
-for some images of a batch, and scales the others up to make good. Keras's
-`Dropout` does exactly this when its noise has one entry an image, so there is
-nothing left to write but that shape. The idea is from
-[Huang et al.](https://arxiv.org/abs/1603.09382).
+for some images of a batch, and divides the others by 1 − rate, so that the mean
+stays. The network is then shallower while it learns, and gradients have a
+shorter way. The idea is from [Huang et al.](https://arxiv.org/abs/1603.09382).
+
+Keras's `Dropout` does exactly this when its noise has one entry an image, so
+there is nothing left to write but that shape.
 """
 
 

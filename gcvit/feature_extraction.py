@@ -3,7 +3,7 @@ r"""
 # Feature extraction and the global query
 
 At the end of this chapter you have `GlobalQueryGenerator`, which shrinks a
-whole feature map to the size of one window, and `FeatureExtraction`, the block
+whole feature map to the size of one window, and `FeatureExtraction`, the step
 it repeats. Its result, the global query, is what GCViT is named for.
 """
 
@@ -38,6 +38,11 @@ The summary must be 7×7 when the windows are 7×7. A map of 56×56 therefore go
 through three halvings: 56, 28, 14, 7. Each halving is one `FeatureExtraction`:
 the fused MBConv of [Reduce size](reduce_size.ipynb), added to its input, then a
 max-pooling with stride 2. The channels stay as they are.
+
+Each token of the summary stands for a region of the map, here 8×8 tokens, and
+convolution and pooling reach a margin around it. What lies farther away reaches
+it through squeeze and excitation, by its mean. So each token depends on the
+whole map.
 """
 
 # %% mystnb={"figure": {"caption": "From 56\u00d756 tokens to the global query: each step halves the map, until one window is left. The lines part windows of 7\u00d77 tokens.", "name": "figure-feature-extraction-halvings"}, "image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
@@ -72,9 +77,9 @@ without pooling remains.
 
 The paper describes this in its section "Global Query Generator"; the official
 classes are `GlobalQueryGen` and `FeatExtract` in
-[NVlabs/GCVit](https://github.com/NVlabs/GCVit). There the number of blocks is
-written out for four levels; here it is computed, so that other image sizes
-work too.
+[NVlabs/GCVit](https://github.com/NVlabs/GCVit). There the number of steps is
+written out for four levels; here [Level](level.ipynb) computes it, so that
+other image sizes work too.
 
 ## The code
 """
@@ -88,7 +93,8 @@ from gcvit.reduce_size import add_fused_mbconv, fused_mbconv, halve
 
 # %% [markdown]
 r"""
-PyTorch pads a max-pooling with minus infinity, so that the border never wins.
+PyTorch pads a max-pooling with minus infinity, so that the border never wins:
+each patch of 3×3 holds at least one value of the map, and that is larger.
 Keras's pooling has no such option, so `call` pads first.
 
 `keepdims` here keeps height and width; in `ReduceSize` it kept the channels.
@@ -209,7 +215,7 @@ print(generator.count_params(), "parameters")
 
 # %% [markdown]
 r"""
-Then the numbers: one block, and a whole generator with two halvings.
+Then the numbers: one step, and a whole generator with two halvings.
 """
 
 # %% tags=["active-ipynb"]
@@ -279,8 +285,9 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-In two dimensions the zeros win in the top row and the left column, wherever
-the values there are negative. The parity check sees it at once.
+In two dimensions the zeros win in the top row and the left column, wherever all
+values that a patch of 3×3 holds are negative. On a map of odd size the bottom
+and the right follow. The parity check sees it at once.
 """
 
 # %% tags=["active-ipynb"]
@@ -299,9 +306,9 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-The other way to go wrong is `padding="same"`, which moves every window by one
-pixel, as in [Reduce size](reduce_size.ipynb). keras_cv_attention_models 1.4.3
-does that.
+The other way to go wrong is `padding="same"`, which moves every patch by one
+position, as in [Reduce size](reduce_size.ipynb). keras_cv_attention_models
+1.4.3 does that.
 
 ## Summary
 
@@ -311,7 +318,7 @@ does that.
 
 ## Exercises
 
-1. A map is (1, 64, 80, 32) and the window 8×10. How many blocks does the generator have, and what shape has the global query? And for a map of 14×14 with a window of 14×14?
+1. A map is (1, 64, 80, 32) and the window 8×10. How many steps does the generator have, and what shape has the global query? And for a map of 14×14 with a window of 14×14?
 2. Why does padding a max-pooling with minus infinity never put an infinity into the result?
 3. For which maps does padding with zeros break nothing?
 4. Write `FeatureExtraction` yourself, without an infinity: repeat the border pixels with `ops.pad(…, mode="symmetric")`. What does `check.layer(yours, "feature_extraction")` say?
@@ -319,8 +326,8 @@ does that.
 <details><summary>Answers to 1, 2 and 3</summary>
 
 1. Three: 64 is 8·2³, and 80 is 10·2³. The query is (1, 8, 10, 32). In the second case one, with `keepdims=True`: there is nothing to halve, yet the query still passes one refinement.
-2. Each window of 3×3 that starts one pixel outside still holds at least four real pixels, and each of them is larger.
-3. For those where each window at the top or on the left has a value of at least zero in it. Only where all are negative does the zero win.
+2. Each patch of 3×3, even in a corner, still holds at least one value of the map, and that is larger.
+3. For those where each patch at the border has a value of at least zero in it. Only where all are negative does the zero win.
 
 </details>
 

@@ -356,6 +356,17 @@ Type the size of your own images, and windows as you would pass them to `GCViT`.
 Try 336×336 with the windows of `xxtiny`: they fill the maps of levels 0 and 1,
 and still do not fit. Why? Then type 240×320 and ask for windows for this image.
 Which levels halve their maps less often than the official ones, and why?
+
+<details><summary>Answer</summary>
+
+At 336×336 pixels the maps of levels 0 and 1 are 12 and 6 windows high, and
+those are no powers of two. Levels 2 and 3 are not filled at all.
+
+At 240×320 pixels level 0 halves its map twice, not three times, and level 1
+once, not twice. Their maps are 60 and 30 rows high, and halving ends at 15,
+which is odd.
+
+</details>
 """
 
 # %% tags=["active-ipynb", "hide-input"]
@@ -577,8 +588,14 @@ r"""
 ### The model
 
 `build()` creates every variable, so that a checkpoint always finds its place.
-The size of the images is fixed then. `build_graph` and `summary` go through a
-functional model, which knows the shape at every step.
+The size of the images is fixed then: it says how often each level halves its
+map, and so how many layers each query generator has. `build_graph` and
+`summary` go through a functional model, which knows the shape at every step.
+
+The rate of [stochastic depth](block.ipynb) grows evenly from block to block,
+from 0 in the first to `path_drop` in the last. That, too, is from
+[Huang et al.](https://arxiv.org/abs/1603.09382): early blocks are kept more,
+since all later ones build on them.
 """
 
 
@@ -898,9 +915,13 @@ class GCViT(keras.Model):
 # %% [markdown]
 r"""
 > **Why `head` and not `classifier`.** Attribute names are addresses. A
-> checkpoint stores the head's weights under `head`, the stem's under
-> `patch_embed`, and so on; another name here, and released weights would not
-> load. The [architecture page](architecture.md) lists them all.
+> checkpoint stores the head's weights under `head`; another name here, and
+> released weights would not load. Keras visits the attributes in alphabetical
+> order, and next meets `layers`, its own list of the model's layers. What lies
+> in a list goes by its class, and is counted from the second on:
+> `layers/level`, `layers/level_1`. So the stem is `layers/patch_embed`, and the
+> norm `layers/layer_normalization`. The [architecture page](architecture.md)
+> lists them all.
 
 ## The proof
 

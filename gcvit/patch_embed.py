@@ -40,7 +40,7 @@ the map once more. Each token is then computed from a neighbourhood larger than
 its own 4×4 pixels.
 """
 
-# %% mystnb={"figure": {"caption": "A row of 16 pixels, read twice: patches as in Swin share no pixel, the windows of a 3\u00d73 convolution with stride 2 share one with each neighbour.", "name": "figure-patch-embed-overlap"}, "image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in Swin. Below it, eight windows of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "A row of 16 pixels, read twice: patches as in Swin share no pixel, those that a 3\u00d73 convolution with stride 2 reads share one with each neighbour.", "name": "figure-patch-embed-overlap"}, "image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in Swin. Below it, eight patches of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(20, 5)
 for pixel in range(16):
@@ -168,7 +168,7 @@ so it notices every pixel a little. Take it out of the way, by fixing its weight
 one half, and the convolutions' own reach remains.
 """
 
-# %% mystnb={"figure": {"caption": "How much one token changes with each pixel of its row. It depends on eleven of them, where a patch of Swin has four.", "name": "figure-patch-embed-reach"}, "image": {"alt": "Bar chart over 64 pixel positions of how strongly the middle token reacts: eleven neighbouring pixels make bars, the others none."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "How much one token changes with each pixel of its row. Through the convolutions it depends on eleven of them, where a patch of Swin has four.", "name": "figure-patch-embed-reach"}, "image": {"alt": "Bar chart over 64 pixel positions of how strongly the middle token reacts: eleven neighbouring pixels make bars, the others none."}} tags=["active-ipynb"]
 r"""
 layer = PatchEmbed(embed_dim=8)
 layer.build((None, 64, 64, 3))
@@ -190,6 +190,10 @@ plots.plt.show()
 r"""
 A patch of 4×4 would see four pixels of this row and nothing else.
 
+You can count the reach without a model, from the token backwards. A 3×3
+convolution reads one position more at either end. If its stride is 2, positions
+next to each other in its output are two apart in its input.
+
 ## What can go wrong
 
 A natural shortcut is a projection without overlap: one convolution of size 4
@@ -210,7 +214,8 @@ The check that catches it is the parameter count: 3,136 instead of 45,632.
 
 Another slip is to forget the normalisation of the image. The stem ends in a
 layer normalisation, so pixels from 0 to 255 still give tokens of the usual
-size. The next cell feeds the official stem such pixels.
+size. The small model of these proofs takes (pixel − 128) / 64. The next cell
+undoes that, and feeds the official stem such pixels.
 """
 
 # %% tags=["active-ipynb"]
@@ -230,8 +235,7 @@ r"""
 The spread looks right; the numbers are not. So when a pretrained model answers
 nonsense, check the preprocessing first. NVIDIA's weights want pixels divided
 by 255, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), channel
-by channel (`default_cfgs` in its `models/gc_vit.py`). The small model of these
-proofs takes (pixel − 128) / 64.
+by channel (`default_cfgs` in its `models/gc_vit.py`).
 
 ## Summary
 
@@ -242,7 +246,7 @@ proofs takes (pixel − 128) / 64.
 ## Exercises
 
 1. What shape does `PatchEmbed(96)` give for a batch of 2 images of 512×384 pixels in three channels?
-2. A token sees eleven pixels of a row. Why eleven? Three of the stem's convolutions are 3×3.
+2. Through the convolutions a token sees eleven pixels of a row. Why eleven? Three of the stem's convolutions are 3×3.
 3. How many tokens would an image of 224×224 pixels give if the stem halved only once, and what would that do to the cost of attention in windows of 7×7, which is the same for each window?
 4. You forget to normalise the image. What breaks, and which of these would tell you: the output's shape, the number of parameters, the spread of the tokens, their difference from the official ones?
 5. Write the stem yourself, for 8 channels, with the layer `ZeroPadding2D` in place of `ops.pad`. `check.layer(yours, "patch_embed")` says what is not yet right.

@@ -621,11 +621,15 @@ r"""
 ### Other image sizes
 
 The weights were trained for one image size. For another one, the windows grow
-with the image: 7 of 224 pixels become 12 of 384. The last level's map is a 32nd
-of the image, so the image's sides must be multiples of 32. Nothing else changes
-shape but the bias tables, which have one row for each offset within a window.
-Read such a table as a small image, with one channel for each head, and resize
-it.
+with the image: 7 of 224 pixels become 12 of 384. So each level halves as often
+as before, and the query generators keep their layers. The last level's map is a
+32nd of the image, so the image's sides must be multiples of 32. `windows_for`
+from [Model](model.ipynb) would find windows for 300 pixels, too, but with other
+numbers of halvings, to which the weights do not belong.
+
+Nothing changes shape but the bias tables, which have one row for each offset
+within a window. Read such a table as a small image, with one channel for each
+head, and resize it.
 """
 
 
@@ -725,6 +729,9 @@ def at_image_size(model, image_size):
 
 # %% [markdown]
 r"""
+A resized model is a start: nobody trained it at the new size, or measured it
+there. Fine-tune it.
+
 A table that falls with the distance keeps its form:
 """
 
@@ -1432,7 +1439,7 @@ r"""
 
 ## Exercises
 
-1. A file lacks one bias, and a loader skips what it does not find. Which value does the bias have then, and what tells you?
+1. A file lacks one bias, and a loader skips what it does not find. Which value does the bias have then, and which check would have told you?
 2. Which windows does XXTiny get for 320×320 pixels, and why is 300×300 an error?
 3. Why does another image size change the bias tables, but no kernel?
 4. Ask `nano` at 96×128 pixels, without pretraining anything again.

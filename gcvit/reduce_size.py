@@ -30,7 +30,7 @@ r"""
 ## The idea
 
 Between two levels the map has to shrink. Swin Transformer cuts it into squares
-of 2×2 pixels and mixes each square with a dense layer. GCViT uses convolutions
+of 2×2 tokens and mixes each square with a dense layer. GCViT uses convolutions
 instead, so that neighbouring squares overlap and share what they see. That
 gives the model a taste for local structure, which attention lacks.
 
@@ -100,7 +100,8 @@ r"""
 The branch is a function that returns a list of layers. A list, because that is
 what published checkpoints expect: they store its layers under
 `conv/depthwise_conv2d`, `conv/squeeze_and_excitation` and `conv/conv2d`, and a
-`Sequential` would add a step to those names.
+`Sequential` would add a step to those names. None of them has a bias, as in the
+official code.
 """
 
 
@@ -142,7 +143,8 @@ r"""
 `add_fused_mbconv` runs the branch and adds what comes in. A pointwise
 convolution multiplies the channels by the same matrix at each position. So the
 last step is written as that product, which is faster than the convolution on
-each backend, in training above all: [Speed](speed.md) has the figures.
+each backend, in training above all: [Speed](speed.md) has the figures. The
+layer stays a `Conv2D`, so that its weight keeps its name and shape.
 """
 
 
@@ -246,7 +248,8 @@ class ReduceSize(layers.Layer):
 r"""
 The names `norm1`, `conv`, `reduction` and `norm2` are the official ones, and
 part of the checkpoint format: Keras stores a layer's weights under the
-attribute that holds it.
+attribute that holds it. In a list, as `conv` is one, a layer goes by its class,
+and is counted from the second on.
 
 ## The proof
 
@@ -296,13 +299,14 @@ r"""
 
 The classic mistake is the padding. Keras's `padding="same"` and PyTorch's
 `padding=1` agree with stride 1. With stride 2 and an even size they do not:
-`"same"` needs one extra pixel only, and puts it at the end. Every window then
-sits one pixel further to the right, and one further down. (With `padding=1`
-the pad at the end stays unused: the next window would start past it.) With an
-odd size the two agree: `"same"` then needs a pixel at either end.
+`"same"` needs one extra pixel only, and puts it at the end. Every patch of 3×3
+that the convolution reads then sits one pixel further to the right, and one
+further down. (With `padding=1` the pad at the end stays unused: the next patch
+would start past it.) With an odd size the two agree: `"same"` then needs a
+pixel at either end.
 """
 
-# %% mystnb={"figure": {"caption": "The same convolution, padded in two ways. The centres of its windows, red, move by one pixel.", "name": "figure-reduce-size-padding"}, "image": {"alt": "Two rows of eight pixels. With one pad on either side, windows of three are centred on pixels 0, 2, 4 and 6, and the right pad is not used; with padding same there is a pad on the right only, and they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "The same convolution, padded in two ways. The centres of the patches that it reads, red, move by one pixel.", "name": "figure-reduce-size-padding"}, "image": {"alt": "Two rows of eight pixels. With one pad on either side, patches of three are centred on pixels 0, 2, 4 and 6, and the right pad is not used; with padding same there is a pad on the right only, and they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb"]
 r"""
 axes = plots.canvas(12, 4.6)
 for y, left, name in ((2.7, 1, "padding=1"), (0.5, 0, 'padding="same"')):
@@ -381,7 +385,7 @@ r"""
 1. (1, 4, 4, 1024): half of seven, rounded up, and twice the channels.
 2. A `Sequential` would add a step to the names of the weights, and published checkpoints would not find them.
 3. After. If it started before, the strided convolution would see the map on its original scale. The official weights would load, and give other numbers.
-4. Nothing: 7 is odd, and both paddings agree. The model's levels halve maps of 56, 28 and 14. There every window would sit one pixel off, and the numbers would be wrong, with the right shapes.
+4. Nothing: 7 is odd, and both paddings agree. The model's levels halve maps of 56, 28 and 14. There every patch would sit one pixel off, and the numbers would be wrong, with the right shapes.
 
 </details>
 

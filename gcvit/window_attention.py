@@ -43,7 +43,9 @@ GCViT alternates two kinds. In **local** attention queries, keys and values all
 come from the window. In **global** attention keys and values come from the
 window, and the queries are the [global query](glossary.md#term-global-query) of
 the [previous chapter](feature_extraction.ipynb): 49 tokens that have seen the
-whole map, the same for every window.
+whole map, the same for every window. Each query gives one output token: query
+$p$ writes token $p$ of every window. So there must be as many queries as a
+window has tokens.
 """
 
 # %% mystnb={"figure": {"caption": "The two kinds of attention differ in one thing, the origin of the query. Orange: it comes from the whole map.", "name": "figure-window-attention-kinds"}, "image": {"alt": "Two diagrams. Local attention: query, key and value all come from the window. Global attention: key and value come from the window, the query comes from the global query of the whole map."}} tags=["active-ipynb", "hide-input"]
@@ -77,6 +79,12 @@ depends on how far query and key are apart:
 
 $$A = \mathrm{softmax}\!\left(\frac{q\,k^\top}{\sqrt{d}} + B\right),
 \qquad y = A\,v$$
+
+The softmax runs over the keys, so the weights of each query sum to 1. Dividing
+by $\sqrt{d}$ keeps the scores from growing with the number of channels.
+
+A token of the global query has a place, too: the one that it fills in the
+window. Its offsets count from there.
 
 The answers of all heads are joined again, and a last dense layer, `proj`, mixes
 them. The two kinds of attention differ in $q$ alone. The paper describes the second in its
@@ -134,11 +142,12 @@ def size_pair(size, name="window_size"):
 r"""
 ### Where a token is
 
-Attention does not know where its tokens are: shuffle them, and the answer is
-shuffled the same way. The bias $B$ tells it. In a window of 7×7 a query and a
-key are at most 6 rows apart, up or down, and the same for columns:
-13 · 13 = 169 offsets. A table holds one number for each offset and head, and
-an index says which row of the table each pair of tokens reads.
+Attention does not know where its tokens are: shuffle a window's tokens, and
+local attention shuffles its answer the same way; the global one does not even
+notice. The bias $B$ tells it. In a window of 7×7 a query and a key are at most
+6 rows apart, up or down, and the same for columns: 13 · 13 = 169 offsets. A
+table holds one number for each offset and head, and an index says which row of
+the table each pair of tokens reads.
 """
 
 
@@ -186,7 +195,16 @@ r"""
 Choose a pair in the index, or its query and its key in the window: point, tap,
 or move with the arrow keys. All pairs that read the same row of the table are
 highlighted. Try the offset (0, 0): which pairs share it? Then find the rows
-that a single pair reads. Why are they the four corners of the table?
+that a single pair reads. Lay the table out as a grid of
+$(2h-1) \times (2w-1)$ offsets: why are those rows its four corners?
+
+<details><summary>Answer</summary>
+
+Each token with itself shares the offset (0, 0): nine pairs in a window of 3×3.
+A corner of the grid is the largest offset in both directions. Only one pair has
+it: a query in one corner of the window, and a key in the opposite one.
+
+</details>
 """
 
 # %% tags=["active-ipynb", "hide-input"]
@@ -504,14 +522,14 @@ r"""
 ## Exercises
 
 1. How many rows has the bias table of a window of 14×14? Of 8×10?
-2. Why can the global query not change in size with the number of windows?
+2. Why has the global query just as many tokens as one window, however many windows there are?
 3. A batch has two images of 64 windows. Which windows get the second image's query? What breaks with `tile` in place of `repeat`, and why does a test with one image not see it?
 4. Write the local attention yourself, for windows of 7×7, 16 channels and two heads, with `ops.einsum` and no transposed heads. Check it with `check.layer(yours, "window_attention_local")`.
 
 <details><summary>Answers to 1, 2 and 3</summary>
 
 1. 27 · 27 = 729, and 15 · 19 = 285.
-2. Its tokens stand in for the window's own queries, and the bias table says how far each is from each key. So it has exactly as many tokens as a window, however many windows there are.
+2. Its tokens stand in for the window's own queries. Each writes one token of the output, and the bias table says how far it is from each key. The number of windows plays no part in that.
 3. Windows 64 to 127. With `tile`, every second window would get it, so each image would be asked the other's questions in half of its windows. With one image both give the same.
 
 </details>
