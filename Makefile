@@ -77,6 +77,7 @@ stamp: .venv/ready
 # Compare the speed with other implementations; takes about 20 minutes.
 benchmark: .venv-benchmarks/ready
 	.venv-benchmarks/bin/python benchmarks/speed.py
+	.venv-benchmarks/bin/python benchmarks/parts.py
 
 # Pin the newest versions that pyproject.toml allows.
 lock: .venv/ready

@@ -86,8 +86,10 @@ def parts():
         return ops.reshape(x, (-1, 49, 64))
 
     def mlp_of_a_map(x, kernel1, bias1, kernel2, bias2):
-        x = ops.gelu(ops.matmul(x, kernel1) + bias1, approximate=False)
-        return ops.matmul(x, kernel2) + bias2
+        # As keras.layers.Dense does it.
+        x = ops.add(ops.matmul(x, kernel1), bias1)
+        x = ops.gelu(x, approximate=False)
+        return ops.add(ops.matmul(x, kernel2), bias2)
 
     def mlp(x, *weights):
         rows = ops.reshape(x, (-1, 64))

@@ -260,7 +260,9 @@ def measure(setting):
         print(f"{setting}: loading {name}", file=sys.stderr, flush=True)
         workers[name] = Worker(name, setting)
     running = [
-        worker for worker in workers.values() if not isinstance(worker.first, str)
+        worker
+        for worker in workers.values()
+        if not isinstance(worker.first, str)
     ]
     for _ in range(REPETITIONS):
         for worker in running:
@@ -273,28 +275,29 @@ def measure(setting):
 # === The tables ===
 
 
+def seconds(worker):
+    """The median seconds of a worker's step."""
+    return statistics.median(worker.seconds)
+
+
 def table(setting, workers):
     """The lines of one table."""
     task, batch, dtype = setting
     operations = OPERATIONS * batch * (3 if task == "training" else 1)
-    ceiling = max(
-        2 * SIDE**3 / statistics.median(worker.seconds)
-        for worker in (workers[name] for name in CEILINGS)
-        if worker.seconds
-    )
+    products = [workers[name] for name in CEILINGS]
+    ceiling = max(2 * SIDE**3 / seconds(x) for x in products if x.seconds)
     timms = [workers[name] for name in PEERS if name.startswith("timm")]
     timms = [worker for worker in timms if worker.seconds]
-    faster = min(
-        timms, key=lambda worker: statistics.median(worker.seconds), default=None
-    )
+    faster = min(timms, key=seconds, default=None)
+    heads = "images/s", "half of the runs", "× timm", "of the ceiling"
+    heads += "first step, s", "peak, GiB"
+    fastest = ceiling / operations * batch
     lines = [
         f"### {task.capitalize()}, batch {batch}, {dtype}",
         "",
-        f"The ceiling is {ceiling / 1e9:.0f} GFLOP/s, or "
-        f"{ceiling / operations * batch:.0f} images/s.",
+        f"Ceiling: {ceiling / 1e9:.0f} GFLOP/s, or {fastest:.0f} images/s.",
         "",
-        "| implementation | images/s | half of the runs | × timm "
-        "| of the ceiling | first step, s | peak, GiB |",
+        f"| implementation | {' | '.join(heads)} |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in PEERS | OURS:
@@ -303,7 +306,7 @@ def table(setting, workers):
             lines.append(f"| {name} | {worker.first} | | | | | |")
             continue
         low, middle, high = statistics.quantiles(
-            [batch / seconds for seconds in worker.seconds], n=4
+            [batch / step for step in worker.seconds], n=4
         )
         ratio = "–"
         if faster:
@@ -339,18 +342,18 @@ def graphics():
     if not shutil.which("nvidia-smi"):
         return ""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.check_output(command, text=True).strip()
 
 
 def main():
     gpu = graphics()
     settings = SETTINGS + (GPU_SETTINGS if gpu else [])
+    machine = [processor(), f"{os.cpu_count()} cores", *gpu.splitlines()]
+    versions = [f"Python {platform.python_version()}"]
+    versions += [installed(package) for package in PACKAGES]
     lines = [
         "<!-- Written by benchmarks/speed.py: make benchmark -->",
-        f"{date.today()}: {processor()}, {os.cpu_count()} cores"
-        f"{', ' + gpu.strip() if gpu else ''}; "
-        f"Python {platform.python_version()}, "
-        f"{', '.join(installed(package) for package in PACKAGES)}.",
+        f"{date.today()}: {', '.join(machine + versions)}.",
         "",
     ]
     for setting in settings:

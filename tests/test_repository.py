@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks import speed
 from tools import stamp
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,3 +64,11 @@ def test_the_oldest_stack_is_the_declared_one():
     oldest = (ROOT / "tests" / "backends" / "oldest.txt").read_text()
     pinned = re.search(r"^keras==(\d+\.\d+)", oldest, re.M).group(1)
     assert PROJECT["dependencies"] == [f"keras>={pinned}"]
+
+
+def test_the_stored_speeds_are_of_the_rows_that_are_measured():
+    tables = speed.TABLES.read_text("utf-8").split("### ")[1:]
+    assert len(tables) >= len(speed.SETTINGS)
+    for lines in tables:
+        rows = re.findall(r"^\| ([^|]+) \| [\d.]+ \|", lines, re.M)
+        assert rows == list(speed.PEERS | speed.OURS), "run: make benchmark"
