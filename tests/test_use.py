@@ -52,12 +52,18 @@ def test_feature_maps_can_drop_out():
 @pytest.mark.skipif(
     not hasattr(keras, "RematScope"), reason="this Keras has no RematScope"
 )
-def test_activations_can_be_recomputed_to_save_memory():
-    """`RematScope("activations")`, as the page on speed has it."""
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "activations"},
+        {"mode": "list_of_layers", "layer_names": ["patch_embed"]},
+    ],
+)
+def test_recomputing_to_save_memory_keeps_the_gradients(options):
     after = []
-    for mode in (None, "activations"):
+    for scope in ({"mode": None}, options):
         keras.utils.set_random_seed(0)
-        with keras.RematScope(mode):
+        with keras.RematScope(**scope):
             model = small_model(path_drop=0.5)
             model.build((None, 32, 32, 3))
         compiled(model, learning_rate=1.0).train_on_batch(IMAGES, LABELS)
