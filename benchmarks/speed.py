@@ -289,7 +289,7 @@ def table(setting, workers):
     timms = [workers[name] for name in PEERS if name.startswith("timm")]
     timms = [worker for worker in timms if worker.seconds]
     faster = min(timms, key=seconds, default=None)
-    heads = "images/s", "half of the runs", "× timm", "of the ceiling"
+    heads = "images/s", "middle half", "× timm", "of the ceiling"
     heads += "first step, s", "peak, GiB"
     fastest = ceiling / operations * batch
     lines = [

@@ -38,7 +38,7 @@ window. In the end the map is halved for the next level, except in the last.
 # %% mystnb={"figure": {"caption": "A level of four blocks. The global query is made once, and goes to every second block.", "name": "figure-level-steps"}, "image": {"alt": "Diagram of a level of depth four: the map goes to the global query generator and through four blocks, local, global, local, global, then to ReduceSize. The global query goes to the two global blocks."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(15, 4)
-plots.box(axes, 1.2, 2.5, 3.2, 1.1, "GlobalQueryGenerator", plots.HERE)
+plots.box(axes, 0.8, 2.5, 3.6, 1.1, "GlobalQueryGenerator", plots.HERE)
 plots.tensor(axes, 0, 0.55, 0.9, 0.9, "map", cells=(4, 4))
 plots.arrow(axes, (0.7, 1.45), (1.6, 2.5))
 x = 1.9

@@ -331,7 +331,7 @@ Does your image fit? Here are two sizes with the windows of most variants. For
 a strip is left over.
 """
 
-# %% mystnb={"image": {"alt": "Two rows of four maps with the lines of their windows. For 224 by 224 pixels all four maps are filled with whole windows, K is 3, 2, 0 and 0. For 256 by 256 pixels each map leaves a strip of tokens on its right and lower side, and none fits."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "The maps of two image sizes, with the windows of XXTiny. Highlighted: the windows fit.", "name": "figure-model-image-sizes"}, "image": {"alt": "Two rows of four maps with the lines of their windows. For 224 by 224 pixels all four maps are filled with whole windows, K is 3, 2, 0 and 0. For 256 by 256 pixels each map leaves a strip of tokens on its right and lower side, and none fits."}} tags=["active-ipynb", "hide-input"]
 r"""
 windows = (7, 7, 14, 7)
 _, both = plots.plt.subplots(2, 4, figsize=(8, 4.8), layout="constrained")

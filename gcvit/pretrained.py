@@ -252,12 +252,12 @@ for name in [
     "levels.0.downsample.conv.2.fc.2.weight",
     "levels.2.blocks.5.norm1.weight",
 ]:
-    print(f"{name:40} {translate(name, NVIDIA_NAMES)}")
+    print(name, translate(name, NVIDIA_NAMES), sep="\n  → ")
 for name in [
     "stages.1.downsample.conv_block.se.fc2.weight",
     "stages.0.global_block.blocks.conv3.conv_dw.weight",
 ]:
-    print(f"{name:50} {translate(name, TIMM_NAMES)}")
+    print(name, translate(name, TIMM_NAMES), sep="\n  → ")
 """
 
 # %% [markdown]
@@ -1333,7 +1333,7 @@ file came with the package. XXTiny knows a thousand classes, five of them cats,
 if its file can be had.
 """
 
-# %% mystnb={"figure": {"caption": "The five most probable answers to the photograph of the cat.", "name": "figure-pretrained-answers"}, "image": {"alt": "Bar chart of the five most probable classes for the photograph of the cat; a cat is the longest bar."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "The five most probable answers to the photograph of the cat, by the model that the line above the figure names.", "name": "figure-pretrained-answers"}, "image": {"alt": "Bar chart of the five most probable classes for the photograph of the cat; a cat is the longest bar."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 variant = "xxtiny"
 try:
@@ -1408,7 +1408,8 @@ r"""
 ones. There is no error and no warning. In the [comparison](intro.md) on four
 photographs, with both mistakes one of them gets another class. The page of the
 [published example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/)
-shows 0.72 for "Egyptian cat" here; that number has both mistakes in it.
+shows 0.72 for "Egyptian cat", by XXTiny; that number has both mistakes in it.
+That `nano`'s is close to it is chance.
 
 Downloads fail too. Half a file is not taken for a whole one:
 """

@@ -47,7 +47,7 @@ normalisation opens the layer and another closes it: each gives the channels of
 a position mean 0 and variance 1, then scales and shifts them.
 """
 
-# %% mystnb={"figure": {"caption": "`ReduceSize`. The orange branch is the fused MBConv: it corrects the map, to which it is added, before a convolution halves it.", "name": "figure-reduce-size-steps"}, "image": {"alt": "Diagram of ReduceSize: norm1, then the fused MBConv branch added to its input, then a 3 by 3 convolution with stride 2, then norm2."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "`ReduceSize`. The highlighted branch is the fused MBConv: it corrects the map, to which it is added, before a convolution halves it.", "name": "figure-reduce-size-steps"}, "image": {"alt": "Diagram of ReduceSize: norm1, then the fused MBConv branch added to its input, then a 3 by 3 convolution with stride 2, then norm2."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(15, 3)
 parts = ["norm1", "depthwise\n3×3, GELU", "squeeze and\nexcitation"]
@@ -142,9 +142,9 @@ def fused_mbconv(dim, dtype=None):
 r"""
 `add_fused_mbconv` runs the branch and adds what comes in. A pointwise
 convolution multiplies the channels by the same matrix at each position. So the
-last step is written as that product, which is faster than the convolution on
-each backend, in training above all: [Speed](speed.md) has the figures. The
-layer stays a `Conv2D`, so that its weight keeps its name and shape.
+last step is written as that product. It is faster with JAX, with PyTorch in the
+forward pass, and with TensorFlow in training: [Speed](speed.md) has the figures.
+The layer stays a `Conv2D`, so that its weight keeps its name and shape.
 """
 
 

@@ -48,7 +48,7 @@ $p$ writes token $p$ of every window. So there must be as many queries as a
 window has tokens.
 """
 
-# %% mystnb={"figure": {"caption": "The two kinds of attention differ in one thing, the origin of the query. Orange: it comes from the whole map.", "name": "figure-window-attention-kinds"}, "image": {"alt": "Two diagrams. Local attention: query, key and value all come from the window. Global attention: key and value come from the window, the query comes from the global query of the whole map."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "The two kinds of attention differ in one thing, the origin of the query. Highlighted: it comes from the whole map.", "name": "figure-window-attention-kinds"}, "image": {"alt": "Two diagrams. Local attention: query, key and value all come from the window. Global attention: key and value come from the window, the query comes from the global query of the whole map."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(15, 5.2)
 for x, title in ((0.2, "local"), (7.9, "global")):
@@ -447,8 +447,7 @@ for head, axis in enumerate(axes):
     gap = ((0, 0), (0, 0), (0, 1), (0, 1))
     weights = np.pad(weights, gap, constant_values=np.nan)
     axis.imshow(weights.transpose(0, 2, 1, 3).reshape(56, 56))
-    axis.set_title(f"head {head}")
-    axis.axis("off")
+    axis.set(title=f"head {head}", facecolor=plots.INK, xticks=[], yticks=[])
 plots.plt.show()
 """
 
