@@ -11,6 +11,7 @@ from tools.build_book import ROOT, SITE, pages
 SCREENSHOTS = ROOT / "_build" / "screenshots"
 THEMES = ("light", "dark")
 WIDTHS = {"desktop": 1280, "phone": 390}
+SCREENSHOT_HEIGHT = 8000
 # The first page only leads to the book's first page.
 PAGES = sorted(
     path.relative_to(SITE).with_suffix("").as_posix()
@@ -77,6 +78,16 @@ def show(page, theme):
     page.evaluate(FINISH)
 
 
+def keep_screenshots(page, name, width):
+    """Keep a whole page as pictures, from the top; Chromium cuts taller ones."""
+    height = page.evaluate("document.documentElement.scrollHeight")
+    for number, top in enumerate(range(0, height, SCREENSHOT_HEIGHT)):
+        part = {"x": 0, "y": top, "width": width}
+        part["height"] = min(SCREENSHOT_HEIGHT, height - top)
+        path = SCREENSHOTS / f"{name}-{number}.jpg"
+        page.screenshot(path=path, clip=part, full_page=True, quality=60)
+
+
 def weight(page):
     """The bytes of a page and of all that it loads, except pictures."""
     return sum(
@@ -105,8 +116,7 @@ def test_page(open_page, address, record_property, name, device):
         record_property(name, f"{kilobytes:.0f} KB and pictures")
     for theme in THEMES:
         show(page, theme)
-        picture = SCREENSHOTS / f"{name}-{theme}-{device}.jpg"
-        page.screenshot(path=picture, full_page=True, quality=60)
+        keep_screenshots(page, f"{name}-{theme}-{device}", WIDTHS[device])
     # What is folded away has to be right as well.
     page.evaluate(UNFOLD)
     faults = {
