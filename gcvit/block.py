@@ -7,7 +7,7 @@ and what it needs: `window_partition` and `window_reverse`, which cut a map
 into windows and put it together again, `MLP`, and `DropPath`.
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
 r"""
 # Only Colab needs to install anything: the package these chapters build.
 try:
@@ -640,7 +640,7 @@ r"""
 The solution to 5 is folded below.
 """
 
-# %% tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
 r"""
 class Patches(layers.Layer):
     def build(self, input_shape):

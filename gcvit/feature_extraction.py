@@ -7,7 +7,7 @@ whole feature map to the size of one window, and `FeatureExtraction`, the step
 it repeats. Its result, the global query, is what GCViT is named for.
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
 r"""
 # Only Colab needs to install anything: the package these chapters build.
 try:
@@ -334,7 +334,7 @@ position, as in [Reduce size](reduce_size.ipynb). keras_cv_attention_models
 The solution to 4 is folded below.
 """
 
-# %% tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
 r"""
 class Symmetric(layers.Layer):
     def build(self, input_shape):

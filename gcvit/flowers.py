@@ -7,7 +7,7 @@ photographs that it never saw. You can do the same with a folder of your own
 pictures.
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
 r"""
 # Only Colab needs to install anything: the package these chapters build.
 try:

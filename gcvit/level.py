@@ -7,7 +7,7 @@ blocks that use it every second time, and a smaller map for the next level. You
 also have the rule that says which image sizes work.
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
 r"""
 # Only Colab needs to install anything: the package these chapters build.
 try:
@@ -501,7 +501,7 @@ r"""
 The solution to 5 is folded below.
 """
 
-# %% tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
 r"""
 class MyLevel(layers.Layer):
     def build(self, input_shape):

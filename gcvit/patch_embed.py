@@ -7,7 +7,7 @@ image goes in; a map of tokens comes out, a quarter as high and a quarter as
 wide.
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
 r"""
 # Only Colab needs to install anything: the package these chapters build.
 try:
@@ -263,7 +263,7 @@ by channel (`default_cfgs` in its `models/gc_vit.py`).
 The solution to 5 is folded below.
 """
 
-# %% tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
 r"""
 class MyPatchEmbed(layers.Layer):
     def build(self, input_shape):

@@ -7,7 +7,7 @@ every public GCViT checkpoint, whatever framework wrote it, and you know that
 nothing of it was lost on the way.
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
 r"""
 # Only Colab needs to install anything: the package these chapters build.
 try:
@@ -1456,7 +1456,7 @@ r"""
 The solution to 4 is folded below.
 """
 
-# %% tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
 r"""
 wide = from_pretrained("nano", image_size=(96, 128))
 assert wide.window_size == ((6, 8), (6, 8), (6, 8), (3, 4))

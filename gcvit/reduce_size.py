@@ -7,7 +7,7 @@ feature map and doubles its channels, and `fused_mbconv`, the convolutional
 branch that it shares with two other parts of GCViT.
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
 r"""
 # Only Colab needs to install anything: the package these chapters build.
 try:
@@ -70,9 +70,11 @@ plots.plt.show()
 r"""
 With $\mathrm{LN}$ for layer normalisation and $*$ for convolution:
 
-$$z = \mathrm{LN}_1(x), \qquad
-y = \mathrm{LN}_2\!\left(W_{3\times3} *_{\,\text{stride }2}
-\left(z + \mathrm{MBConv}(z)\right)\right)$$
+$$\begin{aligned}
+z &= \mathrm{LN}_1(x) \\
+y &= \mathrm{LN}_2\!\left(W_{3\times3} *_{\,\text{stride }2}
+\left(z + \mathrm{MBConv}(z)\right)\right)
+\end{aligned}$$
 
 The shortcut starts after the first normalisation, not before it.
 
@@ -392,7 +394,7 @@ r"""
 The solution to 5 is folded below.
 """
 
-# %% tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
 r"""
 class EverySecond(layers.Layer):
     def build(self, input_shape):

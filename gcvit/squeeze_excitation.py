@@ -7,7 +7,7 @@ at a whole feature map and decides how much each of its channels counts. It is
 the smallest part of GCViT, and it sits inside every convolutional one.
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
 r"""
 # Only Colab needs to install anything: the package these chapters build.
 try:
@@ -63,8 +63,10 @@ plots.plt.show()
 r"""
 In symbols, for a map $x$ with $C$ channels:
 
-$$y = x \cdot \sigma\!\left(W_2\,\mathrm{GELU}(W_1\,\bar{x})\right),
-\qquad \bar{x} = \frac{1}{HW}\sum_{i,j} x_{ij}$$
+$$\begin{aligned}
+\bar{x} &= \frac{1}{HW}\sum_{i,j} x_{ij} \\
+y &= x \cdot \sigma\!\left(W_2\,\mathrm{GELU}(W_1\,\bar{x})\right)
+\end{aligned}$$
 
 $W_1$ has $C/4$ rows, so the weight of one channel depends on the others
 through a bottleneck. (Keras stores its transpose, a kernel `(C, C/4)`.) Neither
@@ -295,7 +297,7 @@ r"""
 The solution to 4 is folded below.
 """
 
-# %% tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
 r"""
 class MySqueeze(layers.Layer):
     def build(self, input_shape):

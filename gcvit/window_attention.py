@@ -7,7 +7,7 @@ layer for both of its attentions. In the local one a window questions itself.
 In the global one a summary of the whole image questions the window.
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
 r"""
 # Only Colab needs to install anything: the package these chapters build.
 try:
@@ -536,7 +536,7 @@ r"""
 The solution to 4 is folded below.
 """
 
-# %% tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
 r"""
 class Einsum(layers.Layer):
     def build(self, input_shape):
