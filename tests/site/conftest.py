@@ -1,14 +1,16 @@
 """The built book, served on this machine, and a Chromium that reads it."""
 
 import shutil
+import subprocess
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tools.build_book import SITE
+from tools.build_book import ROOT, SITE
 
 BROWSERS = (
     "chromium",
@@ -37,6 +39,19 @@ def address():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tracked():
+    """The paths of the files that git knows."""
+    listed = subprocess.run(
+        ["git", "ls-files"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [Path(line) for line in listed.stdout.splitlines()]
 
 
 @pytest.fixture(scope="session")

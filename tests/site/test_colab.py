@@ -33,20 +33,13 @@ nbformat.write(notebook, sys.argv[1])
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def wheel(tmp_path_factory, tracked):
     """The package, built from the files that git knows."""
     tree = tmp_path_factory.mktemp("tree")
-    listed = subprocess.run(
-        ["git", "ls-files"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for line in listed.stdout.splitlines():
-        if not line.startswith(("book/", "tests/")):
-            (tree / line).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / line, tree / line)
+    for path in tracked:
+        if path.parts[0] not in ("book", "tests"):
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, tree / path)
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
         + ["--no-build-isolation", "--wheel-dir", tree, tree],

@@ -2,7 +2,6 @@
 file of the repository."""
 
 import re
-import subprocess
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -39,18 +38,10 @@ def links(path):
     return [link for link in found if link is not None]
 
 
-@cache
-def files():
+@pytest.fixture(scope="session")
+def files(tracked):
     """The files of the repository, and their folders."""
-    listed = subprocess.run(
-        ["git", "ls-files"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    paths = [Path(line) for line in listed.stdout.splitlines()]
-    return {*paths, *(folder for path in paths for folder in path.parents)}
+    return {*tracked, *(folder for path in tracked for folder in path.parents)}
 
 
 def in_repository(link):
@@ -65,12 +56,12 @@ def in_repository(link):
     return next((Path(unquote(match[1])) for match in found if match), None)
 
 
-def is_dead(page, link):
+def is_dead(page, link, files):
     """Whether a link leads to nothing in the book or in the repository."""
     target = urlsplit(link)
     if target.scheme or target.netloc:
         path = in_repository(link)
-        return path is not None and path not in files()
+        return path is not None and path not in files
     path = page.parent / unquote(target.path) if target.path else page
     if not path.is_file():
         return True
@@ -80,13 +71,13 @@ def is_dead(page, link):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_no_link_is_dead(name):
+def test_no_link_is_dead(name, files):
     page = SITE / name
-    assert [link for link in links(page) if is_dead(page, link)] == []
+    assert [x for x in links(page) if is_dead(page, x, files)] == []
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_can_be_launched(chapter):
+def test_a_chapter_can_be_launched(chapter, files):
     page = SITE / chapter.with_suffix(".html")
     buttons = parsed(page).select(".dropdown-launch-buttons a")
     names = [button.get_text(strip=True) for button in buttons]
@@ -95,13 +86,13 @@ def test_a_chapter_can_be_launched(chapter):
         assert in_repository(button["href"]) == chapter, (
             f"{button['href']}; run: make stamp"
         )
-    assert chapter in files()
+    assert chapter in files
 
 
-def test_the_links_of_the_readme_are_files():
+def test_the_links_of_the_readme_are_files(files):
     text = (ROOT / "README.md").read_text("utf-8")
     found = [
         in_repository(link) for link in re.findall(r"\((https:.+?)\)", text)
     ]
     paths = [path for path in found if path is not None]
-    assert paths and set(paths) <= files()
+    assert paths and set(paths) <= files

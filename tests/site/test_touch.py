@@ -88,6 +88,16 @@ def points(drawing):
     ]
 
 
+def point_at_drawings(figure, point):
+    """Point at two places of each drawing; the figure has to answer."""
+    for drawing in figure.locator("svg[tabindex]").all():
+        drawing.scroll_into_view_if_needed()
+        first, second = points(drawing)
+        point(*first)
+        said_after(figure, point, *second)
+        said_after(figure, point, *first)
+
+
 def test_there_are_figures_to_touch():
     assert FIGURES
 
@@ -96,12 +106,7 @@ def test_there_are_figures_to_touch():
 def test_a_figure_answers_to_the_mouse(open_page, name, place):
     page = open_page(name)
     figure = find(page, place)
-    for drawing in figure.locator("svg[tabindex]").all():
-        drawing.scroll_into_view_if_needed()
-        first, second = points(drawing)
-        page.mouse.move(*first)
-        said_after(figure, page.mouse.move, *second)
-        said_after(figure, page.mouse.move, *first)
+    point_at_drawings(figure, page.mouse.move)
     assert not page.errors
 
 
@@ -110,12 +115,7 @@ def test_a_figure_answers_to_touch(open_page, name, place):
     phone = {"width": 390, "height": 844}
     page = open_page(name, has_touch=True, is_mobile=True, viewport=phone)
     figure = find(page, place)
-    for drawing in figure.locator("svg[tabindex]").all():
-        drawing.scroll_into_view_if_needed()
-        first, second = points(drawing)
-        page.touchscreen.tap(*first)
-        said_after(figure, page.touchscreen.tap, *second)
-        said_after(figure, page.touchscreen.tap, *first)
+    point_at_drawings(figure, page.touchscreen.tap)
     assert not page.errors
 
 
