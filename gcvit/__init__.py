@@ -1,19 +1,22 @@
-"""The Global Context Vision Transformer in Keras 3, exact, written as a book."""
+"""The Global Context Vision Transformer in Keras 3, exact, and as a book."""
+
+import importlib
 
 from gcvit.block import MLP, Block, DropPath, window_partition, window_reverse
 from gcvit.feature_extraction import FeatureExtraction, GlobalQueryGenerator
 from gcvit.level import Level
-from gcvit.model import VARIANTS, GCViT, check_image_size, windows_for
+from gcvit.model import GCViT
 from gcvit.patch_embed import PatchEmbed
 from gcvit.pretrained import (
-    class_names,
     decode_predictions,
     from_pretrained,
     load_checkpoint,
     preprocess,
 )
 from gcvit.reduce_size import ReduceSize, add_fused_mbconv, fused_mbconv
+from gcvit.sizes import check_image_size, windows_for
 from gcvit.squeeze_excitation import SqueezeAndExcitation
+from gcvit.variants import VARIANTS, class_names
 from gcvit.window_attention import WindowAttention
 
 __all__ = [
@@ -41,3 +44,24 @@ __all__ = [
     "window_reverse",
     "windows_for",
 ]
+
+# Imported when they are asked for: they need TensorFlow, or draw. So they are
+# no part of `from gcvit import *`.
+LATER = {
+    "fine_tune": "flowers",
+    "load_flowers": "flowers",
+    "load_pictures": "pipelines",
+}
+MODULES_LATER = ["check", "flowers", "pipelines", "plots", "pictures", "runs"]
+
+
+def __getattr__(name):
+    if name in MODULES_LATER:
+        return importlib.import_module(f"gcvit.{name}")
+    if name in LATER:
+        return getattr(importlib.import_module(f"gcvit.{LATER[name]}"), name)
+    raise AttributeError(f"gcvit has no {name!r}.")
+
+
+def __dir__():
+    return sorted({*globals(), *LATER, *MODULES_LATER})

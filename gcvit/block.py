@@ -80,7 +80,9 @@ begins as almost the identity. The idea is from
 import keras
 from keras import layers, ops
 
-from gcvit.window_attention import WindowAttention, size_pair
+from gcvit import arguments
+from gcvit.sizes import size_pair, windows_in
+from gcvit.window_attention import WindowAttention
 
 
 # %% [markdown]
@@ -91,30 +93,6 @@ Cutting is a reshape that splits height and width into (window, position), and
 a transpose that brings the two window axes together. Putting together is the
 same, backwards.
 """
-
-
-# %%
-def windows_in(map_size, window_size):
-    """Count the windows in a map.
-
-    Args:
-        map_size: height `H` and width `W` of the map, a pair of ints.
-        window_size: height `h` and width `w` of a window, an int or a pair.
-
-    Returns:
-        How many windows the map is high and wide, a pair of ints.
-
-    Raises:
-        ValueError: if `h` does not divide `H`, or `w` not `W`.
-    """
-    height, width = size_pair(map_size, "map_size")
-    h, w = size_pair(window_size)
-    if height % h or width % w:
-        raise ValueError(
-            f"window_size={window_size} does not divide a map of "
-            f"{height}×{width}."
-        )
-    return height // h, width // w
 
 
 # %%
@@ -288,13 +266,13 @@ class DropPath(layers.Dropout):
         seed: an int, for the same choice in each run; `None` for any.
 
     Raises:
-        ValueError: by Keras, for a rate that is none.
+        ValueError: for another rate.
 
     Source: Huang et al., arXiv 1603.09382; `DropPath` in timm.
     """
 
     def __init__(self, rate, seed=None, **kwargs):
-        one_per_image = (None, 1, 1, 1)
+        rate, one_per_image = arguments.rate("rate", rate), (None, 1, 1, 1)
         super().__init__(rate, noise_shape=one_per_image, seed=seed, **kwargs)
 
     def get_config(self):
@@ -344,16 +322,18 @@ class MLP(layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.hidden_features = hidden_features
-        self.out_features = out_features
-        self.activation = keras.activations.get(activation)
-        self.dropout = dropout
+        self.hidden_features = arguments.whole_number_or_none(
+            "hidden_features", hidden_features
+        )
+        self.out_features = arguments.whole_number_or_none(
+            "out_features", out_features
+        )
+        self.activation = arguments.activation("activation", activation)
+        self.dropout = arguments.rate("dropout", dropout)
 
     def build(self, input_shape):
         dim = input_shape[-1]
-        hidden_features = self.hidden_features
-        if hidden_features is None:
-            hidden_features = dim
+        hidden_features = self.hidden_features or dim
         (*_, output_dim) = self.compute_output_shape(input_shape)
         dtype = self.dtype_policy
         self.fc1 = layers.Dense(
@@ -377,13 +357,7 @@ class MLP(layers.Layer):
         return (*input_shape[:-1], self.out_features)
 
     def get_config(self):
-        config = {
-            "hidden_features": self.hidden_features,
-            "out_features": self.out_features,
-            "activation": keras.activations.serialize(self.activation),
-            "dropout": self.dropout,
-        }
-        return {**super().get_config(), **config}
+        return super().get_config() | arguments.given(self, MLP)
 
 
 # %% [markdown]
@@ -410,20 +384,21 @@ class Block(layers.Layer):
             `h` divides `H`, and `w` divides `W`.
         num_heads: number of attention heads, an int that divides `C`.
         global_query: whether the call takes `q_global`, a bool.
-        mlp_ratio: hidden width of the MLP as a multiple of `C`, a float.
+        mlp_ratio: hidden width of the MLP as a multiple of `C`, a finite float
+            above 0.
         qkv_bias: whether queries, keys and values have a bias, a bool.
-        qk_scale: factor of the queries, a float; `None` takes
+        qk_scale: factor of the queries, a finite float above 0; `None` takes
             `(C / num_heads) ** -0.5`.
         dropout: dropout rate of the attention's output and the MLP, in [0, 1).
         attention_dropout: dropout rate of the attention's weights, in [0, 1).
         path_drop: rate of stochastic depth, in [0, 1).
         activation: activation of the MLP, a name or a function.
-        layer_scale: what the scale of each branch starts at, a float; `None`
-            leaves the scales out.
+        layer_scale: what the scale of each branch starts at, a finite float;
+            `None` leaves the scales out.
 
     Raises:
-        ValueError: when built, if the windows do not fit the map, or if
-            `num_heads` does not divide `C`.
+        ValueError: for arguments that cannot work; when built, if the windows
+            do not fit the map, or if `num_heads` does not divide `C`.
 
     Source: paper, section "Global Self-Attention"; `GCViTBlock` in
     NVlabs/GCVit.
@@ -446,16 +421,18 @@ class Block(layers.Layer):
     ):
         super().__init__(**kwargs)
         self.window_size = size_pair(window_size)
-        self.num_heads = num_heads
-        self.global_query = global_query
-        self.mlp_ratio = mlp_ratio
-        self.qkv_bias = qkv_bias
-        self.qk_scale = qk_scale
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.path_drop = path_drop
-        self.activation = keras.activations.get(activation)
-        self.layer_scale = layer_scale
+        self.num_heads = arguments.whole_number("num_heads", num_heads)
+        self.global_query = arguments.boolean("global_query", global_query)
+        self.mlp_ratio = arguments.factor("mlp_ratio", mlp_ratio)
+        self.qkv_bias = arguments.boolean("qkv_bias", qkv_bias)
+        self.qk_scale = arguments.factor_or_none("qk_scale", qk_scale)
+        self.dropout = arguments.rate("dropout", dropout)
+        self.attention_dropout = arguments.rate(
+            "attention_dropout", attention_dropout
+        )
+        self.path_drop = arguments.rate("path_drop", path_drop)
+        self.activation = arguments.activation("activation", activation)
+        self.layer_scale = arguments.number_or_none("layer_scale", layer_scale)
 
     def build(self, inputs_shape, q_global_shape=None):
         _, height, width, dim = inputs_shape
@@ -513,20 +490,7 @@ class Block(layers.Layer):
         return inputs_shape
 
     def get_config(self):
-        config = {
-            "window_size": self.window_size,
-            "num_heads": self.num_heads,
-            "global_query": self.global_query,
-            "mlp_ratio": self.mlp_ratio,
-            "qkv_bias": self.qkv_bias,
-            "qk_scale": self.qk_scale,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "path_drop": self.path_drop,
-            "activation": keras.activations.serialize(self.activation),
-            "layer_scale": self.layer_scale,
-        }
-        return {**super().get_config(), **config}
+        return super().get_config() | arguments.given(self, Block)
 
 
 # %% [markdown]

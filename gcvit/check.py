@@ -22,9 +22,10 @@ import numpy as np
 from keras import layers, ops
 
 from gcvit.block import Block
+from gcvit.checkpoints import shapes_when_saved, stored_shapes
 from gcvit.feature_extraction import FeatureExtraction, GlobalQueryGenerator
 from gcvit.level import Level
-from gcvit.model import GCViT, stored_shapes
+from gcvit.model import GCViT
 from gcvit.patch_embed import PatchEmbed
 from gcvit.reduce_size import ReduceSize
 from gcvit.squeeze_excitation import SqueezeAndExcitation
@@ -299,9 +300,7 @@ def wrong_output(outputs, expected):
 def wrong_weights(yours, component):
     """Say which weights differ from a checkpoint's; `None` if none does."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "yours.weights.h5"
-        keras.saving.save_weights(yours, path)
-        found = stored_shapes(path)
+        found = shapes_when_saved(yours)
         wanted = stored_shapes(official_weights(component, folder))
     if found == wanted:
         return None
@@ -484,7 +483,7 @@ def mistakes(part):
         table, index = part.relative_position_bias_table, part.index
         return {
             "the queries are not scaled. Divide them by the root of the "
-            "channels a head.": {"scale": 1.0},
+            "channels in each head.": {"scale": 1.0},
             "the position index is transposed. Take query minus key.": {
                 "index": index.T
             },

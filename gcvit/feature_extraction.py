@@ -88,7 +88,9 @@ other image sizes work too.
 import keras
 from keras import layers, ops
 
-from gcvit.reduce_size import add_fused_mbconv, fused_mbconv, halve
+from gcvit import arguments
+from gcvit.reduce_size import add_fused_mbconv, fused_mbconv
+from gcvit.sizes import halve
 
 
 # %% [markdown]
@@ -114,14 +116,15 @@ class FeatureExtraction(layers.Layer):
         keepdims: whether height and width stay the same, a bool.
 
     Raises:
-        ValueError: when built with fewer than 4 channels.
+        ValueError: for another `keepdims`; when built with fewer than 4
+            channels.
 
     Source: paper, "Global Query Generator"; `FeatExtract` in NVlabs/GCVit.
     """
 
     def __init__(self, keepdims=False, **kwargs):
         super().__init__(**kwargs)
-        self.keepdims = keepdims
+        self.keepdims = arguments.boolean("keepdims", keepdims)
 
     def build(self, input_shape):
         self.conv = fused_mbconv(input_shape[-1], self.dtype_policy)
@@ -142,7 +145,7 @@ class FeatureExtraction(layers.Layer):
         return (batch, halve(height), halve(width), dim)
 
     def get_config(self):
-        return {**super().get_config(), "keepdims": self.keepdims}
+        return super().get_config() | arguments.given(self, FeatureExtraction)
 
 
 # %%
@@ -154,8 +157,8 @@ class GlobalQueryGenerator(layers.Layer):
     for each false entry of `keepdims`. `C` is at least 4.
 
     Args:
-        keepdims: one bool a `FeatureExtraction`, a sequence: false halves the
-            map, true keeps its size.
+        keepdims: one bool for each `FeatureExtraction`, a sequence: false
+            halves the map, true keeps its size.
 
     Raises:
         ValueError: if `keepdims` is no sequence or empty; when built with
@@ -166,12 +169,8 @@ class GlobalQueryGenerator(layers.Layer):
 
     def __init__(self, keepdims, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(keepdims, (list, tuple)) or not keepdims:
-            raise ValueError(
-                f"keepdims={keepdims!r} is not a sequence of booleans, one a "
-                "FeatureExtraction, such as (False, False, False)."
-            )
-        self.keepdims = tuple(keepdims)
+        per = "FeatureExtraction"
+        self.keepdims = arguments.booleans("keepdims", keepdims, per)
 
     def build(self, input_shape):
         self.to_q_global = [
@@ -195,7 +194,9 @@ class GlobalQueryGenerator(layers.Layer):
         return (batch, height, width, dim)
 
     def get_config(self):
-        return {**super().get_config(), "keepdims": self.keepdims}
+        return super().get_config() | arguments.given(
+            self, GlobalQueryGenerator
+        )
 
 
 # %% [markdown]

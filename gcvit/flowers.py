@@ -60,25 +60,15 @@ r"""
 
 # %%
 import contextlib
-import io
-import json
-import math
 import os
-import tempfile
 import urllib.request
-import warnings
-from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
-from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras.applications.imagenet_utils import preprocess_input
-from PIL import Image, ImageOps
 
-from gcvit.model import rate_below_one, whole_number
-from gcvit.window_attention import size_pair
+from gcvit import arguments, drawn_flowers, pictures, pipelines, runs
+from gcvit.pictures import decode  # public here, too
+from gcvit.sizes import size_pair
 
 
 # %% [markdown]
@@ -86,59 +76,19 @@ r"""
 ### Pictures of every kind
 
 Folders hold more than clean photographs: pictures in grey, in CMYK, with
-transparency, with 16 bits, or turned by the camera. All of them become red,
-green and blue, from 0 to 255. Of an animation you take the first frame.
+transparency, with 16 bits, or turned by the camera.
+[`decode`](api.md#gcvit.pictures.decode) makes red, green and blue of all of
+them, from 0 to 255. Of an animation you take the first frame.
 """
-
-
-# %%
-def decode(picture, shorter_side=None):
-    """Decode a picture, in any format that Pillow knows.
-
-    What is transparent becomes white.
-
-    Args:
-        picture: a path, or the bytes of a file.
-        shorter_side: pixels to shrink the shorter side to, an int; a smaller
-            picture stays as it is. `None` never shrinks.
-
-    Returns:
-        A uint8 array `(H, W, 3)`, from 0 to 255.
-
-    Raises:
-        OSError: if this is no whole picture; Pillow has other errors too.
-    """
-    file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
-    with Image.open(file) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits; Pillow would clip them
-            grey = np.asarray(image, "float32") / 257
-            image = Image.fromarray(np.clip(grey, 0, 255).astype("uint8"))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        image = image.convert("RGB")
-        if shorter_side and shorter_side < min(image.size):
-            scale = shorter_side / min(image.size)
-            size = [round(scale * side) for side in image.size]
-            image = image.resize(size, Image.Resampling.BICUBIC)
-        return np.asarray(image)
-
-
-# %%
-def try_decode(picture, shorter_side):
-    """Decode a picture as `decode` does, or give `None` if it is none."""
-    try:
-        return decode(picture, shorter_side)
-    except MemoryError:
-        raise
-    except Exception:  # each of Pillow's formats has its own
-        return None
 
 
 # %% tags=["active-ipynb"]
 r"""
+import io
+
+from PIL import Image
+
+
 def file_of(mode, format):
     file = io.BytesIO()
     Image.new(mode, (30, 20)).save(file, format)
@@ -221,231 +171,25 @@ def read_tf_flowers():
 
 # %% [markdown]
 r"""
-The second source is a folder of your own, one sub-folder a class. A tenth of
-each class is for validation. Which pictures that are depends on what is in
-them, not on their names. So the copy of a file never lands on the other side.
-"""
+The second source is a folder of your own, one sub-folder for each class. A
+tenth of each class is for validation. Which pictures that are depends on what
+is in them, not on their names. So the copy of a file never lands on the other
+side.
 
-
-# %%
-def read_folder(folder):
-    """List the pictures in a folder, one sub-folder a class.
-
-    Args:
-        folder: the folder; what is hidden in it is passed over.
-
-    Returns:
-        Pairs (path, class number), and the class names, sorted.
-
-    Raises:
-        ValueError: if there is no such folder, or no sub-folder.
-    """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise ValueError(
-            f"source={str(folder)!r} is no folder. A folder of pictures would "
-            "work, or 'tf_flowers', or 'drawn'."
-        )
-    classes = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
-    if not classes:
-        raise ValueError(
-            f"{folder} has no sub-folder; each class needs one, named after "
-            "it, with its pictures."
-        )
-    files = []
-    for label, path in enumerate(classes):
-        for file in sorted(path.rglob("*")):
-            inside = file.relative_to(path).parts
-            is_hidden = any(part.startswith(".") for part in inside)
-            if file.is_file() and not is_hidden:
-                files.append((file, label))
-    return files, [path.name for path in classes]
-
-
-# %% [markdown]
-r"""
 The third source needs neither network nor camera: flowers drawn by code. They
 are a stand-in, and say so. Their species have petals of different number and
 shape, and different centres. Colours alone are not enough to tell them apart,
 and a test makes sure of that. Place, pose, size, light and background are random.
 """
 
-
-# %%
-COLOURS = {
-    "white": (238, 234, 226),
-    "yellow": (238, 204, 48),
-    "orange": (232, 140, 44),
-    "red": (192, 40, 52),
-    "pink": (226, 132, 164),
-    "brown": (82, 54, 34),
-    "gold": (206, 156, 40),
-}
-# The least and the largest number of petals; how deep the gaps between them
-# are, as a share of the radius; how pointed they are; how many times they
-# wind around; the size of the centre, as a share of the radius; colours.
-SPECIES = {
-    "dandelion": {
-        "petals": (36, 56),
-        "gap": 0.4,
-        "point": 1.0,
-        "turns": 4,
-        "centre": (0.0, "gold"),
-        "colours": ["yellow", "orange", "white"],
-    },
-    "daisy": {
-        "petals": (12, 18),
-        "gap": 0.6,
-        "point": 0.4,
-        "turns": 0,
-        "centre": (0.28, "gold"),
-        "colours": ["white", "yellow", "pink"],
-    },
-    "tulips": {
-        "petals": (6, 6),
-        "gap": 0.5,
-        "point": 1.2,
-        "turns": 0,
-        "centre": (0.15, "brown"),
-        "colours": ["red", "yellow", "pink", "white"],
-    },
-    "sunflowers": {
-        "petals": (16, 24),
-        "gap": 0.4,
-        "point": 1.2,
-        "turns": 0,
-        "centre": (0.5, "brown"),
-        "colours": ["yellow", "orange", "red"],
-    },
-    "roses": {
-        "petals": (5, 7),
-        "gap": 0.15,
-        "point": 0.5,
-        "turns": 3,
-        "centre": (0.0, "red"),
-        "colours": ["red", "pink", "white", "yellow"],
-    },
-}
-DRAWING_SIZE = 96
-
-
-# %%
-def paint(image, cover, colour):
-    """Paint over an image.
-
-    Args:
-        image: `(H, W, 3)`.
-        cover: how much of each pixel the paint covers, `(H, W)`, from 0 to 1;
-            less counts as 0, more as 1.
-        colour: `(3,)`, or a colour a pixel, `(H, W, 3)`.
-
-    Returns:
-        An array `(H, W, 3)`.
-    """
-    cover = np.clip(cover, 0, 1)[..., None]
-    return image * (1 - cover) + np.asarray(colour) * cover
-
-
-def direction(angle):
-    """How far each pixel is from the middle, along one direction.
-
-    Args:
-        angle: of the direction, in radians.
-
-    Returns:
-        An array `(DRAWING_SIZE, DRAWING_SIZE)`; the borders are 0.5 away.
-    """
-    places = (np.arange(DRAWING_SIZE) + 0.5) / DRAWING_SIZE - 0.5
-    return places * np.cos(angle) + places[:, None] * np.sin(angle)
-
-
-def draw_background(random):
-    """Draw two colours that meet, and blades of grass over them.
-
-    Args:
-        random: a NumPy generator.
-
-    Returns:
-        An array `(DRAWING_SIZE, DRAWING_SIZE, 3)`, from 0 to 255.
-    """
-    image = np.zeros((DRAWING_SIZE, DRAWING_SIZE, 3))
-    image += random.uniform((20, 40, 10), (130, 160, 120))
-    across = direction(random.uniform(0, 2 * np.pi))
-    image = paint(image, across + 0.5, random.uniform(20, 160, 3))
-    for _ in range(random.integers(4, 16)):
-        across = direction(random.uniform(0, np.pi))
-        away = abs(across - random.uniform(-0.5, 0.5))
-        cover = (random.uniform(0.005, 0.05) - away) * DRAWING_SIZE
-        green = random.uniform((20, 60, 10), (140, 190, 100))
-        image = paint(image, cover, green)
-    return image
-
-
-def draw_flower(species, random):
-    """Draw a flower.
-
-    Args:
-        species: a key of `SPECIES`.
-        random: a NumPy generator.
-
-    Returns:
-        A uint8 array `(DRAWING_SIZE, DRAWING_SIZE, 3)`.
-    """
-    traits = SPECIES[species]
-    image = draw_background(random)
-    # Where each pixel is, seen from a flower that is turned and tilted.
-    radius, turn = random.uniform(0.2, 0.4), random.uniform(0, 2 * np.pi)
-    x = (direction(turn) - random.uniform(-0.15, 0.15)) / radius
-    y = direction(turn + np.pi / 2) - random.uniform(-0.15, 0.15)
-    y /= radius * random.uniform(0.6, 1)
-    away, angle = np.hypot(x, y), np.arctan2(y, x)
-    # 1 along the middle of each petal, 0 in the gaps.
-    petals = random.integers(*traits["petals"], endpoint=True)
-    wave = abs(np.cos(petals * angle / 2)) ** traits["point"]
-    outline = 1 - traits["gap"] * (1 - wave)
-    shade = 0.75 + 0.25 * wave
-    if traits["turns"]:
-        spiral = np.cos(2 * np.pi * traits["turns"] * away + angle)
-        shade *= 0.75 + 0.25 * spiral
-    colour = np.array(COLOURS[random.choice(traits["colours"])])
-    pixels = radius * DRAWING_SIZE
-    image = paint(image, (outline - away) * pixels, colour * shade[..., None])
-    size, colour = traits["centre"]
-    image = paint(image, (size - away) * pixels, COLOURS[colour])
-    image = image * random.uniform(0.6, 1.2)  # the light
-    return np.clip(image, 0, 255).astype("uint8")
-
-
-# %%
-def draw_flowers(seed, train_count=200, validation_count=100):
-    """Draw flowers, as many of each species.
-
-    Args:
-        seed: of the drawings, an int.
-        train_count: how many to train on, an int.
-        validation_count: how many to validate with, an int.
-
-    Returns:
-        Pairs (bytes of a PNG file, class number), two lists of them, and the
-        class names.
-    """
-    random = np.random.default_rng(seed)
-    names = list(SPECIES)
-    drawings = []
-    for i in range(train_count + validation_count):
-        label = i % len(names)
-        file = io.BytesIO()
-        Image.fromarray(draw_flower(names[label], random)).save(file, "png")
-        drawings.append((file.getvalue(), label))
-    return drawings[:train_count], drawings[train_count:], names
-
-
 # %% mystnb={"figure": {"caption": "Flowers drawn by code, six of each kind. Shape tells them apart; colour alone does not.", "name": "figure-flowers-drawn"}, "image": {"alt": "Five rows of six drawn flowers. Dandelions have many fine petals in a spiral, daisies long narrow petals around a golden centre, tulips six pointed petals, sunflowers a large brown centre, roses few petals that wind around. Colours, sizes and backgrounds vary within each row."}} tags=["active-ipynb"]
 r"""
 random = np.random.default_rng(0)
 _, rows = plots.plt.subplots(5, 1, figsize=(6, 5.4), layout="constrained")
-for axes, species in zip(rows, SPECIES):
-    drawings = [draw_flower(species, random) for _ in range(6)]
+for axes, species in zip(rows, drawn_flowers.SPECIES):
+    drawings = [
+        drawn_flowers.draw_flower(species, random) for _ in range(6)
+    ]
     axes.imshow(np.concatenate(drawings, axis=1))
     axes.set_title(species, loc="left")
     axes.axis("off")
@@ -464,209 +208,9 @@ the cases. For validation it is the middle, as in
 Decoding a photograph again in each pass would be a waste. So each picture is
 decoded once, shrunk as far as the smallest part allows, and kept, until all of
 them fill 2 GiB. From there on the others are decoded when it is their turn.
+[`gcvit.pipelines`](api.md#pictures) does all this, for the three sources here
+and, as [`load_pictures`](api.md#gcvit.pipelines.load_pictures), for any folder.
 """
-
-
-# %%
-CACHE_BYTES = 2 * 2**30
-SMALLEST_AREA = 0.35
-MOST_OBLONG = 4 / 3
-# Black and white after normalisation, which is linear between them.
-BLACK, WHITE = preprocess_input(
-    np.array([[0.0] * 3, [255.0] * 3], "float32"),
-    data_format="channels_last",
-    mode="torch",
-)
-
-
-def decoded_side(image_size):
-    """Give the shorter side of the pictures that are kept.
-
-    The shorter side of the smallest part then has as many pixels as the
-    longer side of the image: no part is enlarged.
-    """
-    return math.ceil(max(image_size) * (MOST_OBLONG / SMALLEST_AREA) ** 0.5)
-
-
-def resize(image, image_size):
-    """Resize and normalise an image, as `gcvit.preprocess` does.
-
-    Args:
-        image: a tensor `(H, W, 3)`, from 0 to 255.
-        image_size: a (height, width) pair.
-
-    Returns:
-        A float32 tensor `(height, width, 3)`.
-    """
-    image = tf.image.resize(image, image_size, "bicubic", antialias=True)
-    image = tf.clip_by_value(image, 0, 255)  # bicubic overshoots
-    return BLACK + image / 255 * (WHITE - BLACK)
-
-
-def cut_middle(image, image_size):
-    """Cut out the middle of an image, in the proportions of another size."""
-    shape = tf.shape(image)
-    height, width = image_size
-    size = tf.minimum(
-        shape[:2], [shape[1] * height // width, shape[0] * width // height]
-    )
-    start = (shape[:2] - size) // 2
-    return tf.slice(image, [*tf.unstack(start), 0], [*tf.unstack(size), 3])
-
-
-def cut_and_mirror(image, seed):
-    """Cut out a random part of an image, and mirror half of those parts.
-
-    Args:
-        image: a tensor `(H, W, 3)`.
-        seed: two ints; the same ones give the same part.
-
-    Returns:
-        A tensor `(height, width, 3)`, of `SMALLEST_AREA` at least, and at
-        most `MOST_OBLONG`. A picture so oblong that it has no such part comes
-        whole.
-    """
-    cut_seed, mirror_seed = tf.unstack(tf.random.split(seed, 2))
-    start, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
-        tf.zeros((1, 0, 4)),
-        cut_seed,
-        aspect_ratio_range=(1 / MOST_OBLONG, MOST_OBLONG),
-        area_range=(SMALLEST_AREA, 1),
-        use_image_if_no_bounding_boxes=True,
-    )
-    part = tf.slice(image, start, size)
-    return tf.image.stateless_random_flip_left_right(part, mirror_seed)
-
-
-# %%
-def decode_all(files, shorter_side):
-    """Decode pictures in parallel, and leave out those that are none.
-
-    Args:
-        files: pairs (path or bytes, class number).
-        shorter_side: pixels to shrink the shorter side to, an int.
-
-    Returns:
-        A list of triples: the pair, and a uint8 array `(H, W, 3)`. Once the
-        arrays fill `CACHE_BYTES`, `None` takes their place.
-    """
-    kept, left_out, size = [], [], 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = pool.map(
-            lambda file: try_decode(file[0], shorter_side), files
-        )
-        for i, image in enumerate(images):
-            picture, label = files[i]
-            if image is None:
-                is_path = isinstance(picture, Path)
-                left_out.append(str(picture) if is_path else f"number {i}")
-                continue
-            size += image.nbytes
-            kept.append(
-                (picture, label, image if size <= CACHE_BYTES else None)
-            )
-    if left_out:
-        warnings.warn(
-            f"left out {len(left_out)}, damaged or no pictures: "
-            f"{', '.join(left_out)}.",
-            stacklevel=3,
-        )
-    return kept
-
-
-# %%
-def content(picture):
-    """Give a short text that depends on what is in a picture's file."""
-    file = picture if isinstance(picture, bytes) else picture.read_bytes()
-    return sha256(file).hexdigest()
-
-
-def split_off(pictures, seed):
-    """Put a tenth of each class aside for validation.
-
-    Args:
-        pictures: triples, as from `decode_all`.
-        seed: decides which tenth, an int.
-
-    Returns:
-        Two lists of such triples, to train on and to validate with.
-    """
-    ranks = [
-        sha256(f"{seed} {content(picture)}".encode()).digest()
-        for picture, *_ in pictures
-    ]
-    aside = set()
-    for label in {label for _, label, _ in pictures}:
-        own = {
-            rank
-            for rank, picture in zip(ranks, pictures)
-            if picture[1] == label
-        }
-        count = max(round(len(own) / 10), 1) if len(own) > 1 else 0
-        aside |= set(sorted(own)[:count])
-    train, validation = [], []
-    for rank, picture in zip(ranks, pictures):
-        (validation if rank in aside else train).append(picture)
-    return train, validation
-
-
-# %%
-def train_batches(pictures, class_count, image_size, batch_size, seed):
-    """Make the pipeline to train with; see `load_flowers`."""
-    shorter_side = decoded_side(image_size)
-    with tf.device("CPU"):  # where the pipeline runs
-        labels = tf.constant([label for _, label, _ in pictures], "int32")
-        epoch = tf.Variable(0, dtype="int32", trainable=False)
-
-    def one_pass(_):
-        seeds = tf.stack([seed, epoch.assign_add(1)])
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(pictures)), seeds
-        )
-        seeds = tf.random.split(seeds, len(pictures))
-        return tf.data.Dataset.from_tensor_slices((order, seeds))
-
-    def decoded(i):
-        picture, _, image = pictures[i]
-        return decode(picture, shorter_side) if image is None else image
-
-    def example(i, seed):
-        image = tf.numpy_function(decoded, [i], "uint8")
-        image.set_shape((None, None, 3))
-        image = resize(cut_and_mirror(image, seed), image_size)
-        return image, tf.one_hot(labels[i], class_count)
-
-    train = tf.data.Dataset.from_tensors(0).flat_map(one_pass)
-    train = train.apply(tf.data.experimental.assert_cardinality(len(pictures)))
-    train = train.map(example, tf.data.AUTOTUNE).batch(batch_size)
-    train = train.prefetch(tf.data.AUTOTUNE)
-    train.epoch = epoch
-    files = [
-        f"{content(picture)} {label}" for picture, label, _ in pictures
-    ]
-    train.contents = content(f"{seed} {files}".encode())
-    return train
-
-
-# %%
-def validation_batches(pictures, class_count, image_size, batch_size):
-    """Make the pipeline to validate with; see `load_flowers`."""
-    files = [picture for picture, *_ in pictures]
-    with tf.device("CPU"):  # where the pipeline runs
-        labels = tf.constant([label for _, label, _ in pictures], "int32")
-
-    def example(i):
-        image = tf.numpy_function(lambda i: decode(files[i]), [i], "uint8")
-        image.set_shape((None, None, 3))
-        image = resize(cut_middle(image, image_size), image_size)
-        return image, tf.one_hot(labels[i], class_count)
-
-    validation = tf.data.Dataset.range(len(files))
-    validation = validation.map(example, tf.data.AUTOTUNE).batch(batch_size)
-    if len(files) * 12 * math.prod(image_size) <= CACHE_BYTES:
-        validation = validation.cache()
-    return validation.prefetch(tf.data.AUTOTUNE)
 
 
 # %%
@@ -676,9 +220,9 @@ def read(source, seed):
         return read_tf_flowers()
     if source == "drawn":
         print("These flowers are drawn by code: a stand-in for photographs.")
-        return draw_flowers(seed)
+        return drawn_flowers.draw_flowers(seed)
     if source is not None:
-        files, names = read_folder(source)
+        files, names = pictures.read_folder(source)
         return files, [], names
     try:
         return read_tf_flowers()
@@ -691,51 +235,29 @@ def read(source, seed):
 def load_flowers(source=None, image_size=64, batch_size=32, seed=0):
     """Make the pipelines to train and to validate with.
 
-    Both give batches: float32 images `(B, height, width, 3)`, normalised as by
-    `gcvit.preprocess`, and labels `(B, classes)`, one-hot. `train` shuffles,
-    cuts out and mirrors, differently in each pass, and in the same way with
-    the same seed. Its variable `epoch` counts the passes; assign to it to
-    repeat one. Its `contents` is a text that depends on the seed and on all
-    pictures and labels.
-
     Args:
-        source: `"tf_flowers"`; a folder with one sub-folder of pictures a
-            class, of which a tenth is for validation; or `"drawn"`. `None`
-            takes what the environment variable GCVIT_FLOWERS says, or else
-            `tf_flowers`, or else, where that is out of reach, the drawn ones.
+        source: `"tf_flowers"`; a folder as for `load_pictures`; or `"drawn"`.
+            `None` takes what the environment variable GCVIT_FLOWERS says, or
+            else `tf_flowers`, or else, where that is out of reach, the drawn
+            ones.
         image_size: height and width in pixels, an int or a pair.
-        batch_size: how many images a batch, an int.
+        batch_size: how many images are in each batch, an int.
         seed: an int.
 
     Returns:
-        `train` and `validation`, two `tf.data.Dataset`, and the class names.
+        As `load_pictures`: `train` and `validation`, two `tf.data.Dataset`,
+        and the class names.
 
     Raises:
         ImportError: if `tf_flowers` is asked for without its package.
         OSError: if `tf_flowers` is asked for, and out of reach.
-        ValueError: for a folder that is none, or has no sub-folders, for a
-            class that is left without pictures, and for sizes that are none.
+        ValueError: as `load_pictures`.
     """
-    image_size = size_pair(image_size, "image_size")
-    batch_size = whole_number("batch_size", batch_size)
+    size_pair(image_size, "image_size")  # before anything is fetched
     if source is None:
         source = os.environ.get("GCVIT_FLOWERS") or None
-    train, validation, names = read(source, seed)
-    train = decode_all(train, decoded_side(image_size))
-    if validation:
-        validation = decode_all(validation, decoded_side(image_size))
-    else:
-        train, validation = split_off(train, seed)
-    empty = set(range(len(names))) - {label for _, label, _ in train}
-    if empty:
-        classes = ", ".join(names[label] for label in sorted(empty))
-        raise ValueError(f"no picture to learn from in: {classes}.")
-    options = len(names), image_size, batch_size
-    return (
-        train_batches(train, *options, seed),
-        validation_batches(validation, *options),
-        names,
-    )
+    options = image_size, batch_size, seed
+    return pipelines.make_pipelines(*read(source, seed), *options)
 
 
 # %% [markdown]
@@ -745,6 +267,9 @@ One picture, as it is seen in six passes:
 
 # %% mystnb={"figure": {"caption": "One picture in six passes over the data: never quite the same.", "name": "figure-flowers-passes"}, "image": {"alt": "The same drawn daisy six times: each time another part of the picture, larger or smaller, some of them mirrored."}} tags=["active-ipynb"]
 r"""
+from gcvit.pipelines import BLACK, WHITE, cut_and_mirror, resize
+
+
 def show(image, title, axes):
     image = (np.asarray(image) - BLACK) / (WHITE - BLACK)
     axes.imshow(np.clip(image, 0, 1))
@@ -752,7 +277,7 @@ def show(image, title, axes):
     axes.axis("off")
 
 
-picture = draw_flower("daisy", np.random.default_rng(4))
+picture = drawn_flowers.draw_flower("daisy", np.random.default_rng(4))
 _, row = plots.plt.subplots(1, 6, figsize=(8, 1.6), layout="constrained")
 for epoch, axes in enumerate(row):
     part = cut_and_mirror(picture, (0, epoch))
@@ -846,55 +371,7 @@ plots.show_photos()
 r"""
 ### Fine-tuning
 
-First comes what would fail later: a model for other classes, or no pictures to
-validate with.
-"""
-
-
-# %%
-def check_data(model, train, validation):
-    """Check, before the first step, that a model goes with its data.
-
-    Args:
-        model: a `GCViT`.
-        train: as for `fine_tune`.
-        validation: as for `fine_tune`.
-
-    Raises:
-        ValueError: for labels that are not one-hot, another number of
-            classes, another image size, or no known number of batches.
-    """
-    for data in (train, validation):
-        if len(data.element_spec) != 2 or data.element_spec[1].shape.rank != 2:
-            raise ValueError(
-                f"{data.element_spec} are not images and one-hot labels; "
-                "(batch, height, width, 3) and (batch, classes) would work."
-            )
-        images, labels = (tensor.shape for tensor in data.element_spec)
-        if not model.built:
-            model.build(images)
-        _, classes = model.compute_output_shape(images)
-        if labels[1] != classes:
-            raise ValueError(
-                f"the model tells {classes} classes apart, the data has "
-                f"{labels[1]}. Build the model with num_classes={labels[1]}."
-            )
-    if int(train.cardinality()) <= 0:
-        raise ValueError(
-            "the number of batches in train is unknown, infinite or 0; "
-            "the learning rate depends on it. "
-            "train.apply(tf.data.experimental.assert_cardinality(…)) sets it."
-        )
-    if int(validation.cardinality()) <= 0:
-        raise ValueError(
-            "the number of batches in validation is unknown, infinite or 0. "
-            "A folder has some if a class has two pictures that differ."
-        )
-
-
-# %% [markdown]
-r"""
-Then the optimizer. You train in two phases: first the head, then everything.
+You train in two phases: first the head, then everything.
 Over the $T$ steps of a phase, the learning rate rises for a tenth of them, $w$,
 to its highest value $\eta$. Then it falls along half a cosine
 ([arXiv 1608.03983](https://arxiv.org/abs/1608.03983)) to zero. At step $t$ it is
@@ -943,87 +420,12 @@ def compile_model(model, steps, learning_rate, label_smoothing, jit_compile):
 
 # %% [markdown]
 r"""
-### Interruptions
+### Two phases
 
 Training takes time, and machines stop. After each epoch the weights, the
-optimizer's state and the dropouts' seeds go into a file. A file that is cut off
-while it is written would be worse than none, so it gets its name only when it is
-whole.
+optimizer's state and the dropouts' seeds go into a file, whole or not at all:
+[`gcvit.runs`](api.md#runs) does that, and goes on where a run was cut.
 """
-
-
-# %%
-def save_whole(save, path):
-    """Save a file, all of it or nothing.
-
-    Args:
-        save: a function that writes to the path that it is given.
-        path: what is there is replaced.
-
-    Raises:
-        OSError: if the disk is full, or the folder not to be written to; what
-            was there is still there.
-    """
-    part = path.with_name(f"unfinished-{path.name}")
-    try:
-        save(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())  # on the disk, before it has its name
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def save_state(model, path):
-    """Save all variables of a model and its optimizer; see `save_whole`.
-
-    Not as Keras's HDF5 file: on a full disk, HDF5 can crash the process.
-    """
-    variables = [*model.variables, *model.optimizer.variables]
-    arrays = map(keras.ops.convert_to_numpy, variables)
-    save_whole(lambda part: np.savez(part, *arrays), path)
-
-
-def load_state(model, path):
-    """Load what `save_state` saved, into a model that is compiled alike."""
-    variables = [*model.variables, *model.optimizer.variables]
-    with np.load(path) as arrays:
-        for variable, array in zip(variables, arrays.values(), strict=True):
-            if array.dtype.kind == "V":  # NumPy has no bfloat16 of its own
-                array = array.view("bfloat16")
-            variable.assign(array)
-
-
-def write_json(content, path):
-    """Write a JSON file, all of it or nothing."""
-    text = json.dumps(content, indent=1)
-    save_whole(lambda part: part.write_text(text), path)
-
-
-def check_settings(settings, folder):
-    """Keep the settings with a run, and refuse to go on with other ones.
-
-    Args:
-        settings: what `fine_tune` was called with, a dict.
-        folder: of the run.
-
-    Raises:
-        ValueError: if the run began with other settings.
-    """
-    path = folder / "settings.json"
-    if not path.exists():
-        return write_json(settings, path)
-    before = json.loads(path.read_text())
-    changed = [
-        f"{name} was {before.get(name)}, now {value}"
-        for name, value in settings.items()
-        if before.get(name) != value
-    ]
-    if changed:
-        raise ValueError(
-            f"{folder} holds a run with other settings: {'; '.join(changed)}. "
-            "Use another folder, or delete this one."
-        )
 
 
 # %%
@@ -1039,72 +441,6 @@ def only_the_head(model):
     finally:
         for weight, trainable in zip(model.weights, before):
             weight.trainable = trainable
-
-
-# %%
-def read_history(folder, epochs):
-    """Read what a run has measured in its first epochs.
-
-    Args:
-        folder: of the run.
-        epochs: how many, an int.
-
-    Returns:
-        A dict of lists, one number an epoch.
-    """
-    path = folder / "history.json"
-    history = json.loads(path.read_text()) if path.exists() else {}
-    return {name: values[:epochs] for name, values in history.items()}
-
-
-def fit_phase(model, data, folder, phase, epochs, verbose):
-    """Train for some epochs, going on where an earlier run was cut.
-
-    Args:
-        model: a compiled model.
-        data: what to train on and what to validate with, as for `fine_tune`.
-        folder: of the run.
-        phase: `"head"` or `"all"`, part of the names of the states.
-        epochs: the first epoch, and the one after the last, two ints.
-        verbose: as for `fine_tune`.
-    """
-    train, validation = data
-    start, stop = epochs
-    states = sorted((folder / "states").glob(f"[0-9]*-{phase}.npz"))
-    if states:
-        load_state(model, states[-1])
-        start = int(states[-1].name.split("-")[0])
-    history = read_history(folder, start)
-
-    def begin(epoch, _):
-        if hasattr(train, "epoch"):
-            train.epoch.assign(epoch)
-
-    def end(epoch, results):
-        for name, value in results.items():
-            history.setdefault(name, []).append(float(value))
-        *before, accuracy = history["val_accuracy"][epochs[0] :]
-        # Last comes the state: what a cut leaves without one is done again.
-        if phase == "all" and accuracy > max(before, default=-1):
-            save_whole(model.save, folder / "best.keras")
-        write_json(history, folder / "history.json")
-        state = folder / "states" / f"{epoch + 1:06}-{phase}.npz"
-        save_state(model, state)
-        for older in set(state.parent.glob("[0-9]*.npz")) - {state}:
-            older.unlink()
-
-    callback = keras.callbacks.LambdaCallback(
-        on_epoch_begin=begin, on_epoch_end=end
-    )
-    model.fit(
-        train,
-        validation_data=validation,
-        initial_epoch=start,
-        epochs=stop,
-        callbacks=[callback],
-        shuffle=False,  # the pipeline does
-        verbose=verbose,
-    )
 
 
 # %%
@@ -1151,7 +487,7 @@ def fine_tune(
         verbose: as for `keras.Model.fit`.
 
     Returns:
-        A dict of lists, one number an epoch: `"accuracy"`, `"loss"`,
+        A dict of lists, one number for each epoch: `"accuracy"`, `"loss"`,
         `"val_accuracy"` and `"val_loss"`.
 
     Raises:
@@ -1161,17 +497,18 @@ def fine_tune(
             rates that cannot work, or if the folder holds a run with other
             settings or other pictures.
     """
-    check_data(model, train, validation)
-    head_epochs = whole_number("head_epochs", head_epochs, least=0)
-    epochs = whole_number("epochs", epochs)
-    label_smoothing = rate_below_one("label_smoothing", label_smoothing)
+    pipelines.check_pipelines(model, train, validation)
+    head_epochs = arguments.whole_number("head_epochs", head_epochs, least=0)
+    epochs = arguments.whole_number("epochs", epochs)
+    rate = arguments.number("learning_rate", learning_rate, least=0)
+    label_smoothing = arguments.rate("label_smoothing", label_smoothing)
     if jit_compile is None:
         jit_compile = fast_jit_compile()
     batches = int(train.cardinality())
     settings = {
         "head_epochs": head_epochs,
         "epochs": epochs,
-        "learning_rate": float(learning_rate),
+        "learning_rate": rate,
         "label_smoothing": label_smoothing,
         "batches": batches,
         "pictures": getattr(train, "contents", None),
@@ -1181,26 +518,18 @@ def fine_tune(
     }
     total = head_epochs + epochs
     data, options = (train, validation), (label_smoothing, jit_compile)
-    if folder is None:
-        run = tempfile.TemporaryDirectory()
-    else:
-        run = contextlib.nullcontext(folder)
-    with run as folder:
-        folder = Path(folder)
-        (folder / "states").mkdir(parents=True, exist_ok=True)
-        check_settings(settings, folder)
-        if head_epochs and not any(folder.glob("states/[0-9]*-all.npz")):
+    with runs.opened(folder, settings) as run:
+        if head_epochs and not runs.states_of(run, "all"):
             with only_the_head(model):
                 # A higher rate: the head's weights are few, and all random.
-                rate = 10 * learning_rate
-                compile_model(model, head_epochs * batches, rate, *options)
-                span = (0, head_epochs)
-                fit_phase(model, data, folder, "head", span, verbose)
-        compile_model(model, epochs * batches, learning_rate, *options)
-        span = (head_epochs, total)
-        fit_phase(model, data, folder, "all", span, verbose)
-        model.load_weights(folder / "best.keras")
-        return read_history(folder, total)
+                compile_model(
+                    model, head_epochs * batches, 10 * rate, *options
+                )
+                runs.fit(model, data, run, "head", (0, head_epochs), verbose)
+        compile_model(model, epochs * batches, rate, *options)
+        runs.fit(model, data, run, "all", (head_epochs, total), verbose)
+        model.load_weights(run / "best.keras")
+        return runs.read_history(run, total)
 
 
 # %% [markdown]
@@ -1329,17 +658,20 @@ adds the map's channels up, weighed by that. What is orange speaks for the
 answer. The gradients are TensorFlow's: Keras has no function for them that works
 on every backend. So this cell needs TensorFlow as Keras's backend.
 
-At 64 pixels that map has 4×4 tokens, so the answer is coarse. It is not always
+At 64 pixels that map has 8×8 tokens, so the answer is coarse. It is not always
 the blossom that is orange: backgrounds speak, too.
 """
 
-# %% mystnb={"figure": {"caption": "Where Grad-CAM says that the model looks: orange speaks for the answer. The map has 4\u00d74 tokens, so it is coarse.", "name": "figure-flowers-grad-cam"}, "image": {"alt": "Two rows of eight pictures: flowers, and below each the same picture in grey, with orange where the model looks."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Where Grad-CAM says that the model looks: orange speaks for the answer. The map has 8\u00d78 tokens, so it is coarse.", "name": "figure-flowers-grad-cam"}, "image": {"alt": "Two rows of eight pictures: flowers, and below each the same picture in grey, with orange where the model looks."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
+import tensorflow as tf
+
+
 def grad_cam(model, images):
     x = model.feature_maps(images)["level_1"]
     with tf.GradientTape() as tape:
         tape.watch(x)
-        rest = x
+        rest = model.levels[1].down(x)
         for level in model.levels[2:]:
             rest = level(rest)
         answers = model.head(model.pool(model.norm(rest)))
@@ -1370,9 +702,12 @@ that knows photographs.
 
 # %% tags=["active-ipynb", "nbval-ignore-output"]
 r"""
+from pathlib import Path
+from tempfile import mkdtemp
+
 from gcvit import decode_predictions, preprocess
 
-folder = Path(tempfile.mkdtemp())
+folder = Path(mkdtemp())
 path = folder / "my flower.png"
 Image.fromarray(picture).save(path)
 probabilities = model(preprocess(decode(path), image_size))
@@ -1448,12 +783,14 @@ What is no picture is left out, and named.
 
 # %% tags=["active-ipynb"]
 r"""
+import warnings
+
 mine = folder / "my flowers"
 random = np.random.default_rng(1)
 for species in ("daisy", "roses"):
     (mine / species).mkdir(parents=True)
     for number in range(20):
-        drawing = Image.fromarray(draw_flower(species, random))
+        drawing = Image.fromarray(drawn_flowers.draw_flower(species, random))
         drawing.save(mine / species / f"{number}.jpg")
 (mine / "roses" / "notes.txt").write_text("red, from the garden")
 

@@ -83,54 +83,22 @@ import keras
 import numpy as np
 from keras import layers
 
+from gcvit import arguments
 from gcvit.block import Block
 from gcvit.feature_extraction import GlobalQueryGenerator
 from gcvit.reduce_size import ReduceSize
-from gcvit.window_attention import size_pair
-
-
-# %%
-def halvings(map_size, window_size):
-    """Count how often a map is halved until it is one window.
-
-    Args:
-        map_size: height and width of the map, a pair of ints.
-        window_size: height and width of a window, an int or a pair.
-
-    Returns:
-        The number of halvings `K`, with the map `2**K` windows high and
-        `2**K` windows wide; `None` if there is no such whole number.
-    """
-    height, width = map_size
-    h, w = size_pair(window_size)
-    fitting = (k for k in range(32) if (h << k, w << k) == (height, width))
-    return next(fitting, None)
+from gcvit.sizes import check_map, size_pair
 
 
 # %% [markdown]
 r"""
-If a window does not fit, the reader of the error wants to know what would. All
-windows that fit a map are the map itself, halved as long as both sides are
+[`check_map`](api.md#gcvit.sizes.check_map) gives $K$, or says which windows fit.
+All windows that fit a map are the map itself, halved as long as both sides are
 even.
+
+`refine` runs the blocks, and `call` halves the map after them. They are apart
+because a detector or a segmenter wants each level's map before it is halved.
 """
-
-
-# %%
-def fitting_windows(map_size):
-    """List the windows that fit a map, from the smallest.
-
-    Args:
-        map_size: height and width of the map, a pair of ints.
-
-    Returns:
-        A list of (height, width) pairs; the last one is the map itself.
-    """
-    height, width = map_size
-    windows = [(height, width)]
-    while height % 2 == 0 and width % 2 == 0:
-        height, width = height // 2, width // 2
-        windows.append((height, width))
-    return windows[::-1]
 
 
 # %%
@@ -148,20 +116,21 @@ class Level(layers.Layer):
         num_heads: number of attention heads, an int that divides `C`.
         window_size: height and width of a window, an int or a pair.
         downsample: whether `ReduceSize` comes last, a bool.
-        mlp_ratio: hidden width of the MLPs as a multiple of `C`, a float.
+        mlp_ratio: hidden width of the MLPs as a multiple of `C`, a finite
+            float above 0.
         qkv_bias: whether queries, keys and values have a bias, a bool.
-        qk_scale: factor of the queries, a float; `None` takes
+        qk_scale: factor of the queries, a finite float above 0; `None` takes
             `(C / num_heads) ** -0.5`.
         dropout: dropout rate of attention outputs and MLPs, in [0, 1).
         attention_dropout: dropout rate of the attention weights, in [0, 1).
-        path_drop: rate of stochastic depth, in [0, 1), or one rate a block.
-        layer_scale: what the scale of each branch starts at, a float; `None`
-            leaves the scales out.
+        path_drop: rate of stochastic depth, in [0, 1), or one rate for each
+            block.
+        layer_scale: what the scale of each branch starts at, a finite float;
+            `None` leaves the scales out.
 
     Raises:
-        ValueError: if `depth` is below 1, or `path_drop` has not one rate a
-            block; when built, if the windows do not fit the map, or if
-            `num_heads` does not divide `C`.
+        ValueError: for arguments that cannot work; when built, if the windows
+            do not fit the map, or if `num_heads` does not divide `C`.
 
     Source: paper, the architecture; `GCViTLayer` in NVlabs/GCVit.
     """
@@ -182,38 +151,25 @@ class Level(layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.depth = depth
-        self.num_heads = num_heads
+        self.depth = arguments.whole_number("depth", depth)
+        self.num_heads = arguments.whole_number("num_heads", num_heads)
         self.window_size = size_pair(window_size)
-        self.downsample = downsample
-        self.mlp_ratio = mlp_ratio
-        self.qkv_bias = qkv_bias
-        self.qk_scale = qk_scale
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.path_drop = path_drop
-        self.layer_scale = layer_scale
-        if depth < 1:
-            raise ValueError(f"depth={depth} leaves no block.")
-        if np.ndim(path_drop) and len(path_drop) != depth:
-            raise ValueError(
-                f"path_drop={path_drop} has {len(path_drop)} rates for "
-                f"depth={depth} blocks."
-            )
+        self.downsample = arguments.boolean("downsample", downsample)
+        self.mlp_ratio = arguments.factor("mlp_ratio", mlp_ratio)
+        self.qkv_bias = arguments.boolean("qkv_bias", qkv_bias)
+        self.qk_scale = arguments.factor_or_none("qk_scale", qk_scale)
+        self.dropout = arguments.rate("dropout", dropout)
+        self.attention_dropout = arguments.rate(
+            "attention_dropout", attention_dropout
+        )
+        self.path_drop = arguments.rates("path_drop", path_drop, self.depth)
+        self.layer_scale = arguments.number_or_none("layer_scale", layer_scale)
 
     def build(self, input_shape):
-        height, width = size_pair(input_shape[1:3], "map_size")
-        count = halvings((height, width), self.window_size)
-        if count is None:
-            windows = fitting_windows((height, width))
-            raise ValueError(
-                f"window_size={self.window_size} does not fit a map of "
-                f"{height}×{width}, which must be 2**K windows high and wide. "
-                f"Windows that fit: {', '.join(map(str, windows))}."
-            )
+        halvings = check_map(input_shape[1:3], self.window_size)
         dtype = self.dtype_policy
         self.q_global_gen = GlobalQueryGenerator(
-            [False] * count or [True], dtype=dtype
+            [False] * halvings or [True], dtype=dtype
         )
         path_drop = np.broadcast_to(self.path_drop, self.depth).tolist()
         self.blocks = [
@@ -239,12 +195,30 @@ class Level(layers.Layer):
         for layer in children:
             layer.build(input_shape)
 
-    def call(self, inputs, training=None):
+    def refine(self, inputs, training=None):
+        """Run the blocks, without halving the map at the end.
+
+        Args:
+            inputs: a map `(B, H, W, C)`.
+            training: whether to drop out, a bool; `None` as in a call.
+
+        Returns:
+            A map `(B, H, W, C)`.
+
+        Raises:
+            ValueError: if the windows do not fit the map.
+        """
+        if not self.built:
+            self.build(inputs.shape)
         q_global = self.q_global_gen(inputs)  # (B, h, w, C)
         x = inputs
         for block in self.blocks:
             query = q_global if block.global_query else None
             x = block(x, query, training=training)
+        return x  # (B, H, W, C)
+
+    def call(self, inputs, training=None):
+        x = self.refine(inputs, training)
         return self.down(x) if self.downsample else x
 
     def compute_output_shape(self, input_shape):
@@ -253,20 +227,7 @@ class Level(layers.Layer):
         return ReduceSize().compute_output_shape(input_shape)
 
     def get_config(self):
-        config = {
-            "depth": self.depth,
-            "num_heads": self.num_heads,
-            "window_size": self.window_size,
-            "downsample": self.downsample,
-            "mlp_ratio": self.mlp_ratio,
-            "qkv_bias": self.qkv_bias,
-            "qk_scale": self.qk_scale,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "path_drop": self.path_drop,
-            "layer_scale": self.layer_scale,
-        }
-        return {**super().get_config(), **config}
+        return super().get_config() | arguments.given(self, Level)
 
 
 # %% [markdown]

@@ -76,527 +76,34 @@ so the code that uses its `GCViT` works here unchanged. Its checkpoints load,
 and give the official answers, not the example's.
 
 ## The code
-"""
 
-# %%
-import json
-import numbers
-import operator
-import tempfile
-import zipfile
-import zlib
-from pathlib import Path
-
-import h5py
-import keras
-import numpy as np
-from keras import layers
-
-from gcvit.level import Level, fitting_windows, halvings
-from gcvit.patch_embed import PatchEmbed
-from gcvit.reduce_size import halve
-from gcvit.window_attention import size_pair
-
-
-# %% [markdown]
-r"""
-### Image sizes
-
-Each level has [its rule](level.ipynb): its map is $2^K$ windows high and wide.
-A few small functions carry it to the image.
-"""
-
-
-# %%
-def level_maps(image_size, levels=4):
-    """List the size of each level's map.
-
-    Args:
-        image_size: height and width of the image, an int or a pair.
-        levels: number of levels, an int.
-
-    Returns:
-        A list of (height, width) pairs.
-
-    Raises:
-        ValueError: for an image size that is none.
-    """
-    height, width = size_pair(image_size, "image_size")
-    height, width = halve(halve(height)), halve(halve(width))
-    maps = [(height, width)]
-    for _ in range(levels - 1):
-        height, width = halve(height), halve(width)
-        maps.append((height, width))
-    return maps
-
-
-# %%
-def one_a_level(name, entries):
-    """Give an argument with one entry a level as a tuple.
-
-    Args:
-        name: the argument's name, for the error.
-        entries: the argument.
-
-    Returns:
-        A tuple of the entries.
-
-    Raises:
-        ValueError: if it is no sequence, or empty.
-    """
-    is_sequence = np.iterable(entries) and not isinstance(entries, str)
-    if not is_sequence or not len(entries):
-        raise ValueError(f"{name}={entries!r} needs one entry a level.")
-    return tuple(entries)
-
-
-# %%
-def windows_for(image_size, levels=4):
-    """Choose windows that work for an image size.
-
-    As in the official models, the first level's map is halved three times
-    down to a window, the second's twice, the others' never; or as often as
-    their sizes are even, if that is less. The windows are then larger, and the
-    attention needs more memory.
-
-    Args:
-        image_size: height and width of the image, an int or a pair.
-        levels: number of levels, an int.
-
-    Returns:
-        A tuple with one window a level: an int where it is square, a pair
-        where it is not.
-
-    Raises:
-        ValueError: for an image size that is none.
-    """
-    windows = []
-    for level, map_size in enumerate(level_maps(image_size, levels)):
-        halved = fitting_windows(map_size)[::-1]  # not at all, once, twice, …
-        count = {0: 3, 1: 2}.get(level, 0)
-        height, width = halved[min(count, len(halved) - 1)]
-        windows.append(height if height == width else (height, width))
-    return tuple(windows)
-
-
-# %%
-def nearest_image_sizes(image_size, window_size):
-    """Find the two nearest image sizes that work with given windows.
-
-    Only multiples of 4 are listed. A size of up to 3 pixels less has the same
-    maps, since the stem rounds up, and works too.
-
-    Args:
-        image_size: height and width of the image, an int or a pair.
-        window_size: one window a level, ints or pairs.
-
-    Returns:
-        A list of at most two (height, width) pairs, the nearest first; empty
-        if these windows work with no image.
-    """
-    height, width = size_pair(image_size, "image_size")
-    h, w = size_pair(window_size[0])
-    sizes = []
-    for count in range(16):
-        size = (4 * h << count, 4 * w << count)
-        maps = level_maps(size, len(window_size))
-        if None not in map(halvings, maps, window_size):
-            sizes.append(size)
-    sizes.sort(key=lambda size: abs(size[0] - height) + abs(size[1] - width))
-    return sizes[:2]
-
-
-# %%
-def check_image_size(image_size, window_size):
-    """Check that an image size works with given windows.
-
-    Args:
-        image_size: height and width of the image, an int or a pair.
-        window_size: one window a level, ints or pairs.
-
-    Returns:
-        How often each level halves its map for the global query, a tuple of
-        ints.
-
-    Raises:
-        ValueError: if it does not work; the message names the level that
-            fails, the nearest image sizes that work with these windows, and
-            windows that work with this image size.
-    """
-    window_size = one_a_level("window_size", window_size)
-    maps = level_maps(image_size, len(window_size))
-    counts = tuple(map(halvings, maps, window_size))
-    if None not in counts:
-        return counts
-    level = counts.index(None)
-    sizes = nearest_image_sizes(image_size, window_size)
-    nearest = ", ".join(f"{height}×{width}" for height, width in sizes)
-    raise ValueError(
-        f"image_size={image_size} does not work with "
-        f"window_size={window_size}: level {level} has a map of "
-        f"{maps[level][0]}×{maps[level][1]}, which must be 2**K windows of "
-        f"{window_size[level]} high and wide, with one whole K. Nearest image "
-        f"sizes that work with these windows: {nearest or 'none'}. Windows "
-        f"that work with this image size: "
-        f"window_size={windows_for(image_size, len(window_size))}."
-    )
-
-
-# %% [markdown]
-r"""
-Ask before you build:
-"""
-
-# %% tags=["active-ipynb"]
-r"""
-print(check_image_size(224, (7, 7, 14, 7)))
-print(windows_for((256, 320)))
-try:
-    check_image_size(256, (7, 7, 14, 7))
-except ValueError as error:
-    print(error)
-"""
-
-# %% [markdown]
-r"""
-### The variants
-
-What sets the official sizes apart is a handful of numbers. The four smallest
-have no `layer_scale`. One variant is the book's own: `nano`, which a laptop can
-train, and which the [next chapter](pretrained.ipynb) asks what it sees.
-"""
-
-
-# %%
-XXTINY = {
-    "window_size": (7, 7, 14, 7),
-    "embed_dim": 64,
-    "depths": (2, 2, 6, 2),
-    "num_heads": (2, 4, 8, 16),
-    "mlp_ratio": 3.0,
-    "path_drop": 0.2,
-}
-XTINY = XXTINY | {"depths": (3, 4, 6, 5)}
-TINY = XXTINY | {"depths": (3, 4, 19, 5)}
-SMALL = TINY | {
-    "embed_dim": 96,
-    "num_heads": (3, 6, 12, 24),
-    "mlp_ratio": 2.0,
-    "path_drop": 0.3,
-    "layer_scale": 1e-5,
-}
-BASE = SMALL | {
-    "embed_dim": 128,
-    "num_heads": (4, 8, 16, 32),
-    "path_drop": 0.5,
-}
-LARGE = BASE | {"embed_dim": 192, "num_heads": (6, 12, 24, 48)}
-
-# The book's own, for images of 64 px and CIFAR-10's ten classes.
-NANO = {
-    "window_size": (4, 4, 4, 2),
-    "embed_dim": 32,
-    "depths": (2, 2, 2, 2),
-    "num_heads": (1, 2, 4, 8),
-    "mlp_ratio": 3.0,
-    "path_drop": 0.0,
-    "num_classes": 10,
-}
-
-# Keyword arguments of GCViT. Source: models/gc_vit.py in NVlabs/GCVit, but
-# for "nano".
-VARIANTS = {
-    "nano": NANO,
-    "xxtiny": XXTINY,
-    "xtiny": XTINY,
-    "tiny": TINY,
-    "tiny2": TINY | {"depths": (3, 4, 29, 5), "path_drop": 0.25},
-    "small": SMALL,
-    "small2": SMALL
-    | {"depths": (3, 4, 23, 5), "mlp_ratio": 3.0, "path_drop": 0.35},
-    "base": BASE,
-    "large": LARGE,
-    "large_21k": LARGE,
-    "large_21k_384": LARGE
-    | {"window_size": (12, 12, 24, 12), "path_drop": 0.1},
-    "large_21k_512": LARGE
-    | {"window_size": (16, 16, 32, 16), "path_drop": 0.1},
-}
-
-
-# %% [markdown]
-r"""
-Does your image fit? Here are two sizes with the windows of most variants. For
-224×224 pixels, a window doubled $K$ times is the whole map. For 256×256 pixels
-a strip is left over.
-"""
-
-# %% mystnb={"figure": {"caption": "The maps of two image sizes, with the windows of XXTiny. Highlighted: the windows fit.", "name": "figure-model-image-sizes"}, "image": {"alt": "Two rows of four maps with the lines of their windows. For 224 by 224 pixels all four maps are filled with whole windows, K is 3, 2, 0 and 0. For 256 by 256 pixels each map leaves a strip of tokens on its right and lower side, and none fits."}} tags=["active-ipynb", "hide-input"]
-r"""
-windows = (7, 7, 14, 7)
-_, both = plots.plt.subplots(2, 4, figsize=(8, 4.8), layout="constrained")
-for line, size in zip(both, (224, 256)):
-    line[0].set_ylabel(f"{size}×{size} pixels")
-    for axes, (height, width), side in zip(line, level_maps(size), windows):
-        count = halvings((height, width), side)
-        result = "does not fit" if count is None else f"K = {count}"
-        axes.set_title(f"{height}×{width} in {side}×{side}\n{result}")
-        axes.set_facecolor(plots.PAPER if count is None else plots.HERE)
-        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
-        axes.set(xticks=range(0, width, side), yticks=range(0, height, side))
-        axes.tick_params(length=0, labelbottom=False, labelleft=False)
-        axes.grid(color=plots.INK)
-        axes.spines[:].set_visible(True)
-plots.plt.show()
-"""
-
-# %% [markdown]
-r"""
-Type the size of your own images, and windows as you would pass them to `GCViT`.
-Try 336×336 with the windows of `xxtiny`: they fill the maps of levels 0 and 1,
-and still do not fit. Why? Then type 240×320 and ask for windows for this image.
-Which levels halve their maps less often than the official ones, and why?
-
-<details><summary>Answer</summary>
-
-At 336×336 pixels the maps of levels 0 and 1 are 12 and 6 windows high, and
-those are no powers of two. Levels 2 and 3 are not filled at all.
-
-At 240×320 pixels level 0 halves its map twice, not three times, and level 1
-once, not twice. Their maps are 60 and 30 rows high, and halving ends at 15,
-which is odd.
-
-</details>
-"""
-
-# %% tags=["active-ipynb", "hide-input"]
-r"""
-names = {}
-for name, settings in VARIANTS.items():
-    names.setdefault(settings["window_size"], name)
-data = {"windows": {name: windows for windows, name in names.items()}}
-plots.touch("image_sizes", data)
-"""
-
-# %% [markdown]
-r"""
-### Loading weights
-
-Keras looks up each of the model's weights in the file, and ignores what else is
-there. And a model that has no variables yet loads nothing, without a word.
-`GCViT` refuses both. To say what differs it needs to see what a file holds.
-"""
-
-
-# %%
-def stored_weights(path, read):
-    """Read the weights in a Keras checkpoint.
-
-    Args:
-        path: a `.keras` or `.weights.h5` file.
-        read: what to take of each, a function of an `h5py.Dataset`.
-
-    Returns:
-        A dict: name inside the file to what was read. What an optimizer or a
-        random number generator left there does not count.
-
-    Raises:
-        ValueError: if the file would have others read.
-    """
-    weights = {}
-
-    def visit(name, item):
-        parts = name.split("/")
-        counts = not {"optimizer", "seed_generator"} & set(parts)
-        if isinstance(item, h5py.Dataset) and counts:
-            if item.external or item.is_virtual:
-                raise ValueError(f"{path} points into another file: {name}.")
-            weights[name] = read(item)
-
-    if not zipfile.is_zipfile(path):
-        with h5py.File(path) as file:
-            file.visititems(visit)
-        return weights
-    # Unpacked, because HDF5 jumps about, which a compressed file cannot.
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.extract("model.weights.h5", folder)
-        with h5py.File(member) as file:
-            file.visititems(visit)
-    return weights
-
-
-# %%
-def stored_shapes(path):
-    """List the weights in a Keras checkpoint.
-
-    Args:
-        path: a `.keras` or `.weights.h5` file.
-
-    Returns:
-        A dict: name inside the file to shape.
-    """
-    return stored_weights(path, lambda dataset: dataset.shape)
-
-
-# %%
-def stored_windows(path):
-    """Read the windows of the model that a checkpoint was saved from.
-
-    Args:
-        path: a file; only a `.keras` file knows its windows.
-
-    Returns:
-        A list of (height, width) pairs; `None` where the file does not say.
-
-    Raises:
-        ValueError: if the file is damaged.
-    """
-    if not zipfile.is_zipfile(path):
-        return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if "config.json" not in archive.namelist():
-                return None
-            stored = json.loads(archive.read("config.json"))
-    except (ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} is truncated or corrupted: {error}"
-        ) from error
-    windows = stored.get("config", {}).get("window_size")
-    return windows and [size_pair(window) for window in windows]
-
-
-# %%
-def check_windows(window_size, path):
-    """Check that a checkpoint was saved from a model with the same windows.
-
-    Args:
-        window_size: one window a level, ints or pairs.
-        path: a file; if it does not know its windows, they pass.
-
-    Raises:
-        ValueError: if the windows differ, or the file is damaged.
-    """
-    windows = stored_windows(path)
-    if windows not in (None, list(map(size_pair, window_size))):
-        raise ValueError(
-            f"{path} was saved with windows of {windows}, this model has "
-            f"window_size={window_size}."
-        )
-
-
-# %%
-def only_in(one, other):
-    """List the first weights that one checkpoint has and another has not.
-
-    Args:
-        one: names and shapes, a dict.
-        other: another such dict.
-
-    Returns:
-        A text; "nothing" for none.
-    """
-    extra = sorted(one.items() - other.items())
-    names = ", ".join(f"{name} {shape}" for name, shape in extra[:5])
-    more = f" and {len(extra) - 5} more" if len(extra) > 5 else ""
-    return (names or "nothing") + more
-
-
-# %% [markdown]
-r"""
-### Arguments
-
-What cannot work fails in the constructor, with the argument's name.
-"""
-
-
-# %%
-def whole_number(name, value, least=1):
-    """Give an argument as an int, NumPy's ints too.
-
-    Args:
-        name: the argument's name, for the error.
-        value: the argument.
-        least: the smallest number that works, an int.
-
-    Returns:
-        An int.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise ValueError(f"{name}={value!r} is no int of at least {least}.")
-    return number
-
-
-# %%
-def rate_below_one(name, value):
-    """Give a rate as a float.
-
-    Args:
-        name: the argument's name, for the error.
-        value: the argument, in [0, 1).
-
-    Returns:
-        A float.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ValueError(f"{name}={value!r} is no rate in [0, 1).")
-    return float(value)
-
-
-# %%
-def check_levels(embed_dim, depths, num_heads, window_size):
-    """Check that arguments of `GCViT` agree with each other.
-
-    Args:
-        embed_dim: channels of the first level, an int.
-        depths: blocks of each level, a tuple of ints.
-        num_heads: attention heads of each level, a tuple of ints.
-        window_size: window of each level, a tuple.
-
-    Raises:
-        ValueError: if their lengths differ, or if heads do not divide a
-            level's channels.
-    """
-    if not len(depths) == len(num_heads) == len(window_size):
-        raise ValueError(
-            f"depths={depths}, num_heads={num_heads} and "
-            f"window_size={window_size} differ in length; each needs one "
-            "entry a level."
-        )
-    for level, heads in enumerate(num_heads):
-        dim = embed_dim * 2**level
-        if dim % heads:
-            raise ValueError(
-                f"embed_dim={embed_dim} gives level {level} {dim} channels, "
-                f"which num_heads={num_heads} does not divide there."
-            )
-
-
-# %% [markdown]
-r"""
-### The model
-
-`build()` creates every variable, so that a checkpoint always finds its place.
-The size of the images is fixed then: it says how often each level halves its
-map, and so how many layers each query generator has. `build_graph` and
-`summary` go through a functional model, which knows the shape at every step.
+The model is its parts in line. The constructor makes them, and `build` creates
+every variable, so that a checkpoint always finds its place. The size of the
+images is fixed then, by nothing else than `build` or a call: it says how often
+each level halves its map, and so how many layers each query generator has.
 
 The rate of [stochastic depth](block.ipynb) grows evenly from block to block,
 from 0 in the first to `path_drop` in the last. That, too, is from
 [Huang et al.](https://arxiv.org/abs/1603.09382): early blocks are kept more,
 since all later ones build on them.
 """
+
+# %%
+import keras
+import numpy as np
+from keras import layers
+
+from gcvit import arguments
+from gcvit.checkpoints import load_whole
+from gcvit.level import Level
+from gcvit.patch_embed import PatchEmbed
+from gcvit.sizes import (
+    check_images,
+    check_same_images,
+    level_windows,
+    smallest_image_shape,
+)
+from gcvit.variants import variant_arguments
 
 
 # %%
@@ -605,35 +112,29 @@ class GCViT(keras.Model):
     """The Global Context Vision Transformer, an image classifier.
 
     Shapes: `(B, H, W, channels)` in, `(B, num_classes)` out. Height, width and
-    channels are fixed when the model is built; see `check_image_size` for the
-    sizes that work. The images are channels last, whatever Keras's global
-    setting, and normalised as the weights want it.
+    channels are fixed when the model is built; `check_image_size` says which
+    work. Images are normalised as the weights want it.
 
     Args:
-        window_size: one window a level, an int or a (height, width) pair each.
-        embed_dim: channels of the first level, an int of at least 4; each
-            level has twice as many as the one before.
+        window_size: one window for each level, ints or (height, width) pairs.
+        embed_dim: channels of level 0, at least 4; each level doubles them.
         depths: number of blocks in each level, positive ints.
         num_heads: number of attention heads in each level, ints that divide
             its channels.
-        drop_rate: dropout rate after the stem, the attentions and in the MLPs,
-            in [0, 1).
+        drop_rate: dropout rate of the stem, attentions and MLPs, in [0, 1).
         mlp_ratio: hidden width of the MLPs as a multiple of the channels.
         qkv_bias: whether queries, keys and values have a bias, a bool.
-        qk_scale: factor of the queries, a float; `None` takes one over the
-            root of the channels a head.
+        qk_scale: factor of the queries, a float above 0; `None` takes one over
+            the root of the channels in each head.
         attention_dropout: dropout rate of the attention weights, in [0, 1).
-        path_drop: rate of stochastic depth in the last block, in [0, 1); it
-            grows evenly from 0 in the first.
-        layer_scale: what the scale of each branch starts at, a float; `None`
-            leaves the scales out.
+        path_drop: rate of stochastic depth in the last block, in [0, 1).
+        layer_scale: what each branch's scale starts at; `None` for no scales.
         num_classes: number of classes, an int of at least 1.
         head_activation: activation of the head, by name or as a function;
             `None` gives logits.
 
     Raises:
-        ValueError: for sizes, numbers and rates that cannot work, with the
-            argument's name and value.
+        ValueError: for what cannot work, with the argument's name and value.
 
     Source: Hatamizadeh et al., arXiv 2206.09959; `GCViT` in NVlabs/GCVit.
     """
@@ -656,115 +157,71 @@ class GCViT(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        # === Config ===
-        self.window_size = tuple(
-            size_pair(window)
-            if np.iterable(window)
-            else whole_number("window_size", window)
-            for window in one_a_level("window_size", window_size)
-        )
-        self.embed_dim = whole_number("embed_dim", embed_dim, least=4)
-        self.depths = depths = tuple(
-            whole_number("depths", depth)
-            for depth in one_a_level("depths", depths)
-        )
-        self.num_heads = tuple(
-            whole_number("num_heads", heads)
-            for heads in one_a_level("num_heads", num_heads)
-        )
-        check_levels(
-            self.embed_dim, depths, self.num_heads, self.window_size
-        )
-        if not isinstance(mlp_ratio, numbers.Real) or mlp_ratio <= 0:
-            raise ValueError(f"mlp_ratio={mlp_ratio!r} is not above 0.")
-        self.drop_rate = rate_below_one("drop_rate", drop_rate)
-        self.mlp_ratio = mlp_ratio
-        self.qkv_bias = qkv_bias
-        self.qk_scale = qk_scale
-        self.attention_dropout = rate_below_one(
+        self.window_size = level_windows("window_size", window_size)
+        self.embed_dim = arguments.whole_number("embed_dim", embed_dim, 4)
+        self.depths = arguments.whole_numbers("depths", depths)
+        self.num_heads = arguments.whole_numbers("num_heads", num_heads)
+        self.drop_rate = arguments.rate("drop_rate", drop_rate)
+        self.mlp_ratio = arguments.factor("mlp_ratio", mlp_ratio)
+        self.qkv_bias = arguments.boolean("qkv_bias", qkv_bias)
+        self.qk_scale = arguments.factor_or_none("qk_scale", qk_scale)
+        self.attention_dropout = arguments.rate(
             "attention_dropout", attention_dropout
         )
-        self.path_drop = rate_below_one("path_drop", path_drop)
-        self.layer_scale = layer_scale
-        self.num_classes = whole_number("num_classes", num_classes)
-        self.head_activation = keras.activations.get(head_activation)
-        # The size that the last window would cover whole; build() may differ.
-        height, width = size_pair(self.window_size[-1])
-        stride = 2 ** (len(depths) + 1)
-        self.image_shape = (height * stride, width * stride, 3)
-        # === Layers ===
-        dtype = self.dtype_policy
-        self.patch_embed = PatchEmbed(
-            self.embed_dim, dtype=dtype, name="patch_embed"
+        self.path_drop = arguments.rate("path_drop", path_drop)
+        self.layer_scale = arguments.number_or_none("layer_scale", layer_scale)
+        self.num_classes = arguments.whole_number("num_classes", num_classes)
+        self.head_activation = arguments.activation(
+            "head_activation", head_activation
         )
-        self.pos_drop = layers.Dropout(drop_rate, dtype=dtype, name="pos_drop")
-        path_drops = np.linspace(0, path_drop, sum(depths)).tolist()
-        self.levels = []
-        for i, depth in enumerate(depths):
-            level = Level(
+        arguments.check_levels(self)
+        self.image_shape = None  # until the model is built
+        self.make_layers()
+
+    def make_layers(self):
+        def named(name):
+            return {"name": name, "dtype": self.dtype_policy}
+
+        rates = np.linspace(0, self.path_drop, sum(self.depths))
+        rates = np.split(rates, np.cumsum(self.depths)[:-1])
+        self.patch_embed = PatchEmbed(self.embed_dim, **named("patch_embed"))
+        self.pos_drop = layers.Dropout(self.drop_rate, **named("pos_drop"))
+        self.levels = [
+            Level(
                 depth,
                 self.num_heads[i],
                 self.window_size[i],
-                downsample=i < len(depths) - 1,
-                mlp_ratio=mlp_ratio,
-                qkv_bias=qkv_bias,
-                qk_scale=qk_scale,
-                dropout=drop_rate,
-                attention_dropout=attention_dropout,
-                path_drop=path_drops[sum(depths[:i]) : sum(depths[: i + 1])],
-                layer_scale=layer_scale,
-                dtype=dtype,
-                name=f"level_{i}",
+                downsample=i < len(self.depths) - 1,
+                mlp_ratio=self.mlp_ratio,
+                qkv_bias=self.qkv_bias,
+                qk_scale=self.qk_scale,
+                dropout=self.drop_rate,
+                attention_dropout=self.attention_dropout,
+                path_drop=rates[i],
+                layer_scale=self.layer_scale,
+                **named(f"level_{i}"),
             )
-            self.levels.append(level)
-        self.norm = layers.LayerNormalization(
-            epsilon=1e-5, dtype=dtype, name="norm"
-        )
-        self.pool = layers.GlobalAveragePooling2D(
-            data_format="channels_last", dtype=dtype, name="pool"
-        )
+            for i, depth in enumerate(self.depths)
+        ]
+        self.norm = layers.LayerNormalization(epsilon=1e-5, **named("norm"))
+        pool = layers.GlobalAveragePooling2D
+        self.pool = pool("channels_last", **named("pool"))
+        head = self.num_classes, self.head_activation
         # In float32 where the rest is in bfloat16: probabilities need it.
-        self.head = layers.Dense(
-            self.num_classes,
-            activation=self.head_activation,
-            dtype=self.variable_dtype,
-            name="head",
-        )
+        self.head = layers.Dense(*head, name="head", dtype=self.variable_dtype)
 
     @classmethod
     def from_variant(cls, variant, **kwargs):
-        """Make a model of an official size, with random weights.
+        """Make a model of a size in `VARIANTS`, such as `"xxtiny"`, not built.
 
-        Args:
-            variant: a key of `VARIANTS`, such as `"xxtiny"`.
-            **kwargs: arguments of `GCViT` that differ from the variant's.
-
-        Returns:
-            A `GCViT`, not yet built.
-
-        Raises:
-            ValueError: for an unknown variant.
+        `kwargs` are arguments that differ; an unknown name is a `ValueError`.
         """
-        if variant not in VARIANTS:
-            known = ", ".join(VARIANTS)
-            raise ValueError(f"variant={variant!r} is none of: {known}.")
-        return cls(**(VARIANTS[variant] | kwargs))
+        return cls(**(variant_arguments(variant) | kwargs))
 
     def build(self, input_shape):
         if self.built:
-            return self._check_input(input_shape)
-        if len(input_shape) != 4 or None in input_shape[1:]:
-            raise ValueError(
-                f"input_shape={input_shape} is not (batch, height, width, "
-                "channels) with fixed height, width and channels."
-            )
-        if input_shape[1] <= 4 < input_shape[3]:
-            raise ValueError(
-                f"input_shape={input_shape} looks like channels first; images "
-                "are (batch, height, width, channels)."
-            )
-        check_image_size(tuple(input_shape[1:3]), self.window_size)
-        self.image_shape = tuple(input_shape[1:])
+            return check_same_images(input_shape, self.image_shape)
+        self.image_shape = check_images(input_shape, self.window_size)
         self.patch_embed.build(input_shape)
         shape = self.patch_embed.compute_output_shape(input_shape)
         for level in self.levels:
@@ -772,144 +229,64 @@ class GCViT(keras.Model):
             shape = level.compute_output_shape(shape)
         self.norm.build(shape)
         self.head.build((None, shape[-1]))
-        # Variables made just now do not know of parts frozen before.
         for layer in self.layers:
-            for weight in layer.weights:
-                weight.trainable = layer.trainable
-
-    def _check_input(self, input_shape):
-        """Raise `ValueError` for images of another size than was built."""
-        if tuple(input_shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"this model was built for images of {self.image_shape} "
-                f"(height, width, channels), not {tuple(input_shape[1:])}; "
-                "build another one for them."
-            )
-
-    def feature_maps(self, images, training=None):
-        """Compute the map after the stem and after each level.
-
-        Args:
-            images: as in a call, `(B, H, W, channels)`.
-            training: whether to drop out, a bool; `None` takes the mode of
-                the call around, or else does not.
-
-        Returns:
-            A dict in the order of computation: `"stem"` and `"level_0"`,
-            `"level_1"`, …, to maps `(B, H, W, C)`. Each level's map is what
-            the next level receives, halved already.
-
-        Raises:
-            ValueError: for images of another size than was built.
-        """
-        if self.built:
-            self._check_input(images.shape)
-        else:
-            self.build(images.shape)
-        x = self.patch_embed(images)
-        x = self.pos_drop(x, training=training)
-        maps = {"stem": x}
-        for i, level in enumerate(self.levels):
-            x = maps[f"level_{i}"] = level(x, training=training)
-        return maps
+            layer.trainable = layer.trainable  # also of its new variables
 
     def call(self, inputs, training=None):
-        maps = self.feature_maps(inputs, training)
-        *_, x = maps.values()  # the last level's
+        x = self.patch_embed(inputs)  # (B, H / 4, W / 4, C)
+        x = self.pos_drop(x, training=training)
+        for level in self.levels:
+            x = level(x, training=training)
         return self.head(self.pool(self.norm(x)))  # (B, num_classes)
 
+    def feature_maps(self, images, training=None):
+        """Compute the refined map of each level, before it is halved.
+
+        Args and raises: as a call. Returns a dict: `"stem"`, and `"level_0"`,
+        `"level_1"`, … to maps `(B, H / 4, W / 4, C)`, `(B, H / 8, W / 8, 2C)`,
+        …; the stem's is of the size of level 0's.
+        """
+        self.build(images.shape)
+        x = self.pos_drop(self.patch_embed(images), training=training)
+        maps = {"stem": x}
+        for i, level in enumerate(self.levels):
+            x = maps[f"level_{i}"] = level.refine(x, training)
+            if level.downsample:
+                x = level.down(x)
+        return maps
+
     def compute_output_shape(self, input_shape):
-        if self.built:
-            self._check_input(input_shape)
+        check_same_images(input_shape, self.image_shape)
         return (input_shape[0], self.num_classes)
 
     def build_graph(self, input_shape=None):
         """Make a functional model of the same layers and weights.
 
-        Args:
-            input_shape: height, width and channels; `None` takes those the
-                model was built for, or else those its windows were made for.
-
-        Returns:
-            A functional `keras.Model`.
+        `input_shape` is (height, width, channels). `None` takes that of a
+        built model, and builds another for the smallest that its windows fit.
         """
-        inputs = keras.Input(input_shape or self.image_shape)
-        outputs = self.call(inputs)
-        return keras.Model(inputs, outputs, name=self.name)
+        own = self.image_shape or smallest_image_shape(self.window_size)
+        inputs = keras.Input(input_shape or own)
+        self.build(inputs.shape)
+        return keras.Model(inputs, self.call(inputs), name=self.name)
 
     def summary(self, input_shape=None, **kwargs):
-        """Print the layers, with their shapes and parameters.
-
-        Args:
-            input_shape: as in `build_graph`.
-            **kwargs: arguments of `keras.Model.summary`.
-        """
-        self.build_graph(input_shape).summary(**kwargs)
+        """Print the layers, building at most a twin; see `build_graph`."""
+        model = self if self.built else self.from_config(self.get_config())
+        model.build_graph(input_shape).summary(**kwargs)
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
-        """Load weights from a Keras checkpoint, all of them.
+        """Load weights from a `.keras` or `.weights.h5` file: all, or none.
 
-        Args:
-            filepath: a `.keras` or `.weights.h5` file.
-            skip_mismatch: whether to load what fits and pass over the rest.
-            **kwargs: arguments of `keras.Model.load_weights`.
-
-        Raises:
-            ValueError: if the model is not built; without `skip_mismatch`,
-                also if the file is of another kind or from another
-                configuration. The model's weights stay as they are. Only a
-                `.keras` file knows its windows: of a `.weights.h5` file, names
-                and shapes are compared.
+        With `skip_mismatch`, what fits is; see `keras.Model.load_weights`.
+        If loading fails, a `ValueError` says what differs, and all variables
+        stay as they are. A model that is not built raises one, too.
         """
-        if not self.built:
-            raise ValueError(
-                f"cannot load {filepath} yet: the model has no variables. "
-                f"Call model.build({(None, *self.image_shape)}) first."
-            )
-        if not skip_mismatch:
-            self._check_checkpoint(filepath)
-        super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
-
-    def _check_checkpoint(self, path):
-        """Raise `ValueError` unless a file holds just this model's weights."""
-        if not str(path).endswith((".keras", ".weights.h5")):
-            raise ValueError(f"{path} is no .keras and no .weights.h5 file.")
-        check_windows(self.window_size, path)
-        stored = stored_shapes(path)
-        own = [tuple(weight.shape) for weight in self.weights]
-        if sorted(stored.values()) == sorted(own):
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            here = Path(folder) / "here.weights.h5"
-            self.save_weights(here)
-            expected = stored_shapes(here)
-        if stored != expected:
-            raise ValueError(
-                f"{path} holds the weights of another configuration. "
-                f"Only in the file: {only_in(stored, expected)}. "
-                f"Only in the model: {only_in(expected, stored)}. "
-                "With skip_mismatch=True, what fits is loaded."
-            )
+        with load_whole(self, filepath, skip_mismatch) as path:
+            super().load_weights(path, skip_mismatch=skip_mismatch, **kwargs)
 
     def get_config(self):
-        config = {
-            "window_size": self.window_size,
-            "embed_dim": self.embed_dim,
-            "depths": self.depths,
-            "num_heads": self.num_heads,
-            "drop_rate": self.drop_rate,
-            "mlp_ratio": self.mlp_ratio,
-            "qkv_bias": self.qkv_bias,
-            "qk_scale": self.qk_scale,
-            "attention_dropout": self.attention_dropout,
-            "path_drop": self.path_drop,
-            "layer_scale": self.layer_scale,
-            "num_classes": self.num_classes,
-            "head_activation": keras.activations.serialize(
-                self.head_activation
-            ),
-        }
-        return {**super().get_config(), **config}
+        return super().get_config() | arguments.given(self, GCViT)
 
 
 # %% [markdown]
@@ -925,7 +302,9 @@ r"""
 
 ## The proof
 
-XXTiny on a photograph. First the shape after each level.
+XXTiny on a photograph. First the map that each level refines. This is the
+pyramid that detectors and segmenters want: a quarter, an eighth, a 16th and a
+32nd of the image, with the stem's map before it.
 """
 
 # %% tags=["active-ipynb"]
@@ -990,6 +369,103 @@ assert difference < check.TOLERANCE
 
 # %% [markdown]
 r"""
+## Image sizes
+
+Each level has [its rule](level.ipynb): its map is $2^K$ windows high and wide.
+[`check_image_size`](api.md#gcvit.check_image_size) carries it to the image, and
+[`windows_for`](api.md#gcvit.windows_for) chooses windows for an image of yours.
+Ask before you build:
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+from gcvit import check_image_size, windows_for
+
+print(check_image_size(224, (7, 7, 14, 7)))
+print(windows_for((256, 320)))
+try:
+    check_image_size(256, (7, 7, 14, 7))
+except ValueError as error:
+    print(error)
+"""
+
+# %% [markdown]
+r"""
+Does your image fit? Here are two sizes with the windows of most variants. For
+224×224 pixels, a window doubled $K$ times is the whole map. For 256×256 pixels
+a strip is left over.
+"""
+
+# %% mystnb={"figure": {"caption": "The maps of two image sizes, with the windows of XXTiny. Highlighted: the windows fit.", "name": "figure-model-image-sizes"}, "image": {"alt": "Two rows of four maps with the lines of their windows. For 224 by 224 pixels all four maps are filled with whole windows, K is 3, 2, 0 and 0. For 256 by 256 pixels each map leaves a strip of tokens on its right and lower side, and none fits."}} tags=["active-ipynb", "hide-input"]
+r"""
+from gcvit.sizes import halvings, level_maps
+
+shown = (7, 7, 14, 7)
+_, both = plots.plt.subplots(2, 4, figsize=(8, 4.8), layout="constrained")
+for line, size in zip(both, (224, 256)):
+    line[0].set_ylabel(f"{size}×{size} pixels")
+    for axes, (height, width), side in zip(line, level_maps(size), shown):
+        count = halvings((height, width), side)
+        result = "does not fit" if count is None else f"K = {count}"
+        axes.set_title(f"{height}×{width} in {side}×{side}\n{result}")
+        axes.set_facecolor(plots.PAPER if count is None else plots.HERE)
+        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+        axes.set(xticks=range(0, width, side), yticks=range(0, height, side))
+        axes.tick_params(length=0, labelbottom=False, labelleft=False)
+        axes.grid(color=plots.INK)
+        axes.spines[:].set_visible(True)
+plots.plt.show()
+"""
+
+# %% [markdown]
+r"""
+Type the size of your own images, and windows as you would pass them to `GCViT`.
+Try 336×336 with the windows of `xxtiny`: they fill the maps of levels 0 and 1,
+and still do not fit. Why? Then type 240×320 and ask for windows for this image.
+Which levels halve their maps less often than the official ones, and why?
+
+<details><summary>Answer</summary>
+
+At 336×336 pixels the maps of levels 0 and 1 are 12 and 6 windows high, and
+those are no powers of two. Levels 2 and 3 are not filled at all.
+
+At 240×320 pixels level 0 halves its map twice, not three times, and level 1
+once, not twice. Their maps are 60 and 30 rows high, and halving ends at 15,
+which is odd.
+
+</details>
+"""
+
+# %% tags=["active-ipynb", "hide-input"]
+r"""
+from gcvit import VARIANTS
+
+names = {}
+for name, settings in VARIANTS.items():
+    names.setdefault(settings["window_size"], name)
+data = {"windows": {name: windows for windows, name in names.items()}}
+plots.touch("image_sizes", data)
+"""
+
+# %% [markdown]
+r"""
+## The variants
+
+What sets the official sizes apart is a handful of numbers. The four smallest
+have no `layer_scale`. One variant is the book's own: `nano`, which a laptop can
+train, and which the [next chapter](pretrained.ipynb) asks what it sees.
+[`gcvit.variants`](api.md#gcvit.VARIANTS) has a row for each, with all that is
+known of it.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+for name in ("nano", "xxtiny", "large"):
+    print(name, *VARIANTS[name].items(), sep="\n  ")
+"""
+
+# %% [markdown]
+r"""
 ## What can go wrong
 
 Every mistake of the chapters before ends here, in the logits. How much does a
@@ -1015,15 +491,19 @@ A difference in the third decimal looks like rounding. It is two hundred times
 the bound.
 
 Loading into the wrong model is an error that says what differs, and nothing is
-lost: the model keeps its weights.
+lost: the model keeps its weights. Plain Keras would change some of them first.
+[`gcvit.checkpoints`](api.md#checkpoints) sees to that.
 """
 
 # %% tags=["active-ipynb"]
 r"""
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 other = GCViT(**(small | {"depths": (1, 2, 1, 2), "num_classes": 5}))
 other.build((None, 224, 224, 3))
 before = other.get_weights()
-with tempfile.TemporaryDirectory() as folder:
+with TemporaryDirectory() as folder:
     path = Path(folder) / "small.weights.h5"
     model.save_weights(path)
     try:

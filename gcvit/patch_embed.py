@@ -75,7 +75,9 @@ enter later, as a bias in each attention.
 import keras
 from keras import layers, ops
 
-from gcvit.reduce_size import ReduceSize, halve
+from gcvit import arguments
+from gcvit.reduce_size import ReduceSize
+from gcvit.sizes import halve
 
 
 # %%
@@ -90,14 +92,16 @@ class PatchEmbed(layers.Layer):
         embed_dim: channels of a token, an int of at least 4.
 
     Raises:
-        ValueError: when built with `embed_dim` below 4.
+        ValueError: for another `embed_dim`.
 
     Source: paper, the stem; `PatchEmbed` in NVlabs/GCVit.
     """
 
     def __init__(self, embed_dim, **kwargs):
         super().__init__(**kwargs)
-        self.embed_dim = embed_dim
+        self.embed_dim = arguments.whole_number(
+            "embed_dim", embed_dim, least=4
+        )
 
     def build(self, input_shape):
         dtype = self.dtype_policy
@@ -125,7 +129,7 @@ class PatchEmbed(layers.Layer):
         return (batch, height, width, self.embed_dim)
 
     def get_config(self):
-        return {**super().get_config(), "embed_dim": self.embed_dim}
+        return super().get_config() | arguments.given(self, PatchEmbed)
 
 
 # %% [markdown]

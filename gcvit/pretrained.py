@@ -67,31 +67,17 @@ r"""
 """
 
 # %%
-import argparse
-import hashlib
-import math
-import os
-import pickle
 import re
-import socket
-import tempfile
 import warnings
-import zipfile
-from importlib.resources import files
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 
-from gcvit.model import (
-    VARIANTS,
-    GCViT,
-    check_windows,
-    only_in,
-    stored_weights,
-)
-from gcvit.window_attention import size_pair
+from gcvit import arguments, checkpoints, downloads
+from gcvit.model import GCViT
+from gcvit.sizes import scale_windows, size_pair, smallest_image_shape
+from gcvit.variants import checkpoint_address
 
 
 # %% [markdown]
@@ -291,33 +277,17 @@ def keras_axes(name, array):
 
 # %% [markdown]
 r"""
-### Reading files
+### A file, under your names
 
 A file's name says little: `.pth`, `.pth.tar` and `.bin` are the same format.
-Its first bytes say what it is. A PyTorch file is a pickle, which can run any
-code when it is read. `weights_only=True` lets PyTorch refuse everything but
-arrays.
+[`gcvit.checkpoints`](api.md#checkpoints) goes by the first bytes, and refuses
+what would run code. It gives you the arrays, and you rename them.
 """
 
 
 # %%
-def read_keras(path):
-    """Read the weights in a `.keras` or `.weights.h5` file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A dict from names, as in `named_weights`, to arrays.
-    """
-
-    def read(dataset):
-        values = dataset[()]
-        if dataset.dtype.kind == "V":  # NumPy has no bfloat16 of its own
-            values = values.view("bfloat16")
-        return values
-
-    arrays = stored_weights(path, read)
+def rename_keras(arrays):
+    """Give the arrays of a Keras file the model's names; a new dict."""
     return {translate(name, KERAS_NAMES): arrays[name] for name in arrays}
 
 
@@ -350,160 +320,6 @@ def rename_pytorch(arrays, path):
     return renamed
 
 
-# %%
-def read_pytorch(path):
-    """Read the weights in a `.pth` or `.pth.tar` file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A dict from names, as in `named_weights`, to arrays.
-
-    Raises:
-        ImportError: if PyTorch is not installed, or older than 2.5.
-        ValueError: if reading the file would run code, or if it holds
-            something else than weights.
-    """
-    try:
-        import torch
-        from torch.serialization import safe_globals
-    except ImportError as error:
-        raise ImportError(
-            f"{path} is a PyTorch file. Reading it takes PyTorch 2.5 or "
-            "newer, under any Keras backend: pip install torch."
-        ) from error
-    try:
-        # Training scripts store their options next to the weights.
-        with safe_globals([argparse.Namespace]):
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        raise ValueError(
-            f"{path} is truncated or corrupted, or wants to run code"
-            f"{' of ' + code[1] if code else ''}. It was refused."
-        ) from error
-    for key in ("state_dict", "state_dict_ema", "model"):
-        if isinstance(stored, dict) and key in stored:
-            stored = stored[key]
-            break
-    if not isinstance(stored, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor)
-        for name, value in stored.items()
-    ):
-        raise ValueError(f"{path} is a PyTorch file, but holds no weights.")
-    return rename_pytorch(
-        {
-            name: value.detach().float().numpy()
-            for name, value in stored.items()
-        },
-        path,
-    )
-
-
-# %%
-def read_safetensors(path):
-    """Read the weights in a `.safetensors` file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A dict from names, as in `named_weights`, to arrays.
-
-    Raises:
-        ImportError: if safetensors is not installed.
-        ValueError: for a tensor of a type that no weight has.
-    """
-    try:
-        from safetensors import deserialize
-    except ImportError as error:
-        raise ImportError(
-            f"{path} is a safetensors file. Reading it takes a package: "
-            "pip install safetensors."
-        ) from error
-    dtypes = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-    dtypes |= {"F64": "float64", "I64": "int64"}
-    arrays = {}
-    for name, tensor in deserialize(Path(path).read_bytes()):
-        if tensor["dtype"] not in dtypes:
-            raise ValueError(
-                f"{path} holds {name} in {tensor['dtype']}; weights are in "
-                f"{', '.join(dtypes)}."
-            )
-        array = np.frombuffer(tensor["data"], dtypes[tensor["dtype"]])
-        arrays[name] = array.reshape(tensor["shape"])
-    return rename_pytorch(arrays, path)
-
-
-# %%
-def checkpoint_reader(path):
-    """Tell what reads a file, by its first bytes.
-
-    Args:
-        path: the file, under any name.
-
-    Returns:
-        `read_keras`, `read_pytorch` or `read_safetensors`; `None` if it is
-        none of theirs.
-
-    Raises:
-        ValueError: if the file is an archive that is cut off.
-        OSError: if there is no such file.
-    """
-    with open(path, "rb") as file:
-        start = file.read(16)
-    if start[8:9] == b"{":  # after eight bytes of length, which can be any
-        return read_safetensors
-    if start.startswith(b"\x89HDF"):
-        return read_keras
-    if start.startswith(b"\x80"):
-        return read_pytorch
-    if not start.startswith(b"PK"):
-        return None
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is truncated: it starts as a zip archive.")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if "model.weights.h5" in names:
-        return read_keras
-    is_pytorch = any(name.endswith("data.pkl") for name in names)
-    return read_pytorch if is_pytorch else None
-
-
-# %%
-def read_checkpoint(path):
-    """Read the weights in a checkpoint, whatever its format.
-
-    Args:
-        path: a Keras, PyTorch or safetensors file, under any name.
-
-    Returns:
-        A dict from names, as in `named_weights`, to arrays.
-
-    Raises:
-        ImportError: if the format takes a package that is not installed.
-        ValueError: if the file is none of these, or damaged.
-        OSError: if there is no such file.
-    """
-    try:
-        read = checkpoint_reader(path)
-        if read is None:
-            raise ValueError(
-                f"{path} is no checkpoint: it starts like no Keras, PyTorch "
-                "or safetensors file."
-            )
-        return read(path)
-    except (ImportError, MemoryError, ValueError):
-        raise
-    except Exception as error:  # each library has its own
-        if getattr(error, "errno", None):  # a full disk, say
-            raise
-        raise ValueError(
-            f"{path} is truncated or corrupted: {error}"
-        ) from error
-
-
 # %% [markdown]
 r"""
 ### Loading
@@ -513,6 +329,22 @@ would leave a bias at zero, where Keras starts it, and say nothing. A head for
 another number of classes is the one difference that is let through: it is what
 fine-tuning starts from.
 """
+
+
+# %%
+def unnamed(model, weights):
+    """List weights that no `GCViT` has, as those of LoRA, by Keras's path.
+
+    Args:
+        model: a built model.
+        weights: its `named_weights`.
+
+    Returns:
+        A dict from paths to shapes.
+    """
+    known = {id(weight) for weight in weights.values()}
+    others = [weight for weight in model.weights if id(weight) not in known]
+    return {weight.path: tuple(weight.shape) for weight in others}
 
 
 # %%
@@ -546,8 +378,8 @@ def load_checkpoint(model, path):
     another number of classes, all but the head is loaded, with a warning.
 
     Args:
-        model: a `GCViT`; if it is not built, it is built for the image size
-            that its windows were made for.
+        model: a `GCViT`, of any dtype policy; if it is not built, it is built
+            for the smallest image size that its windows fit.
         path: the file.
 
     Returns:
@@ -557,35 +389,26 @@ def load_checkpoint(model, path):
         ImportError: for a PyTorch or safetensors file without the package
             that reads it.
         ValueError: if the file is none of these, damaged, or from another
-            configuration, or if the model's layers were changed. The model's
-            weights stay as they are; one that was not built is built.
+            configuration, or if the model's layers were changed. All variables
+            stay as they are; a model that was not built is built.
         OSError: if the file cannot be opened.
     """
-    arrays = read_checkpoint(path)
-    check_windows(model.window_size, path)
+    is_keras, arrays = checkpoints.read(path)
+    arrays = rename_keras(arrays) if is_keras else rename_pytorch(arrays, path)
+    checkpoints.check_windows(model.window_size, path)
     if not model.built:
-        model.build((None, *model.image_shape))
+        model.build((None, *smallest_image_shape(model.window_size)))
     weights = named_weights(model)
-    if len(weights) != len(model.weights):
-        raise ValueError(
-            "the model has other weights than a GCViT, such as those of LoRA "
-            "or of a quantization. Load first, then change it."
-        )
     found = {name: array.shape for name, array in arrays.items()}
     wanted = {name: tuple(weights[name].shape) for name in weights}
     other_classes = has_other_classes(found, wanted)
     if other_classes:
         for name in ("head.kernel", "head.bias"):
             del found[name], wanted[name]
-    if found != wanted:
-        raise ValueError(
-            f"{path} holds the weights of another configuration. "
-            f"Only in the file: {only_in(found, wanted)}. "
-            f"Only in the model: {only_in(wanted, found)}. "
-            "Nothing was loaded."
-        )
-    for name in wanted:
-        weights[name].assign(np.asarray(arrays[name], "float32"))
+    checkpoints.check_same(found, wanted | unnamed(model, weights), path)
+    with checkpoints.all_or_nothing(model):
+        for name in wanted:
+            weights[name].assign(arrays[name].astype(weights[name].dtype))
     if other_classes:
         warnings.warn(
             f"{path} has another number of classes than the model's "
@@ -603,9 +426,12 @@ weights of a model with three blocks where yours has two:
 
 # %% tags=["active-ipynb"]
 r"""
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 tiny = {"window_size": (2, 2), "embed_dim": 4, "num_heads": (1, 1)}
 model = GCViT(**tiny, depths=(2, 2), num_classes=3)
-with tempfile.TemporaryDirectory() as folder:
+with TemporaryDirectory() as folder:
     path = Path(folder) / "three.weights.h5"
     other = GCViT(**tiny, depths=(2, 3), num_classes=3)
     other.build((None, 16, 16, 3))
@@ -660,42 +486,6 @@ def resize_bias_table(table, window_size, new_window_size):
         data_format="channels_last",
     )
     return ops.reshape(image, (-1, heads))
-
-
-# %%
-def scale_windows(window_size, image_size, new_image_size):
-    """Scale windows with the image.
-
-    Args:
-        window_size: one window a level, ints or (height, width) pairs.
-        image_size: the image size that they are for, an int or a pair.
-        new_image_size: another image size, an int or a pair.
-
-    Returns:
-        A tuple with one window a level, an int where it is square.
-
-    Raises:
-        ValueError: if the windows would not be whole; the message says of
-            what height and width must be multiples.
-    """
-    old = size_pair(image_size)
-    new = size_pair(new_image_size, "image_size")
-    windows = [size_pair(window) for window in window_size]
-    units = [
-        size // math.gcd(size, *sides)
-        for size, sides in zip(old, zip(*windows))
-    ]
-    if any(size % unit for size, unit in zip(new, units)):
-        raise ValueError(
-            f"image_size={new_image_size} would need fractions of a window. "
-            f"The height must be a multiple of {units[0]}, the width of "
-            f"{units[1]}."
-        )
-    scaled = []
-    for window in windows:
-        h, w = (side * n // o for side, n, o in zip(window, new, old))
-        scaled.append(h if h == w else (h, w))
-    return tuple(scaled)
 
 
 # %%
@@ -766,70 +556,16 @@ fine-tune from them. `nano` is free of it: Apache-2.0, as the code.
 """
 
 
-# %%
-NVIDIA = "https://huggingface.co/nvidia/GCViT/resolve/main/gcvit_"
-TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/"
-TIMM += "v0.1-weights-morevit/gcvit_"
-KERAS_IO = "https://github.com/awsaf49/gcvit-tf/releases/download/v1.1.6/"
-
-# For each variant, who published a file of it; the first is the default.
-CHECKPOINTS = {
-    "nano": {"book": "nano.weights.h5"},
-    "xxtiny": {
-        "keras.io": f"{KERAS_IO}gcvitxxtiny.keras",
-        "nvidia": f"{NVIDIA}1k_xxtiny.pth.tar",
-        "timm": f"{TIMM}xxtiny_224_nvidia-d1d86009.pth",
-    },
-    "xtiny": {
-        "nvidia": f"{NVIDIA}1k_xtiny.pth.tar",
-        "timm": f"{TIMM}xtiny_224_nvidia-274b92b7.pth",
-    },
-    "tiny": {
-        "nvidia": f"{NVIDIA}1k_tiny.pth.tar",
-        "timm": f"{TIMM}tiny_224_nvidia-ac783954.pth",
-    },
-    "tiny2": {"nvidia": f"{NVIDIA}1k_tiny2.pth.tar"},
-    "small": {
-        "nvidia": f"{NVIDIA}1k_small.pth.tar",
-        "timm": f"{TIMM}small_224_nvidia-4e98afa2.pth",
-    },
-    "small2": {"nvidia": f"{NVIDIA}1k_small2.pth.tar"},
-    "base": {
-        "nvidia": f"{NVIDIA}1k_base.pth.tar",
-        "timm": f"{TIMM}base_224_nvidia-f009139b.pth",
-    },
-    "large": {"nvidia": f"{NVIDIA}1k_large.pth.tar"},
-    "large_21k_384": {"nvidia": f"{NVIDIA}21k_large_384.pth.tar"},
-    "large_21k_512": {"nvidia": f"{NVIDIA}21k_large_512.pth.tar"},
-}
-
-# Top-1 on ImageNet-1K in percent, from the README of NVlabs/GCVit.
-TOP_1 = {
-    "xxtiny": 79.9,
-    "xtiny": 82.0,
-    "tiny": 83.5,
-    "tiny2": 83.7,
-    "small": 84.3,
-    "small2": 84.8,
-    "base": 85.0,
-    "large": 85.7,
-    "large_21k": 86.6,
-    "large_21k_384": 87.4,
-    "large_21k_512": 87.6,
-}
-
-
 # %% tags=["active-ipynb"]
 r"""
+from gcvit.variants import ROWS
+
 print("variant         px   million  top-1  sources")
-for variant, addresses in CHECKPOINTS.items():
-    model = GCViT.from_variant(variant)
-    with keras.StatelessScope(initialize_variables=False):  # no memory
-        model.build((None, *model.image_shape))
+for variant, row in ROWS.items():
+    side, *_ = smallest_image_shape(row.arguments["window_size"])
     print(
-        f"{variant:14} {model.image_shape[0]:3}"
-        f"{model.count_params() / 1e6:10.1f}",
-        f"{TOP_1.get(variant, '–'):>6}  {', '.join(addresses)}",
+        f"{variant:14} {side:3}{row.parameters / 1e6:10.1f}",
+        f"{row.top_1 or '–':>6}  {', '.join(row.addresses)}",
     )
 """
 
@@ -841,202 +577,12 @@ two. The top-1 accuracies, in percent of the validation images of
 need not hold the same numbers: timm lists 79.756 % for its file of XXTiny. How
 good `nano` is, you see below.
 
-### Fetching files
+Keras's `get_file` fetches them, and
+[`gcvit.downloads`](api.md#downloads) checks what came before it moves it into
+the cache: no half file is ever taken for a whole one.
 
-Keras's `get_file` downloads with a progress bar. You give it a folder of its
-own, check what came, and only then move the file into the cache, in one step:
-whatever happens on the way, no half file is ever taken for a whole one. What
-was cut is fetched again from the start.
-"""
-
-
-# %%
-BYTES = {"gcvitxxtiny.keras": 48_767_519}  # as published
-TIMEOUT = 30  # seconds without a byte
-
-
-# %%
-def checkpoint_address(variant, source=None):
-    """Say where a checkpoint is.
-
-    Args:
-        variant: a key of `CHECKPOINTS`.
-        source: a key of `CHECKPOINTS[variant]`; `None` takes the first.
-
-    Returns:
-        An address, or the name of a file in the package's data.
-
-    Raises:
-        ValueError: if there is no such checkpoint; the message lists those
-            that exist.
-    """
-    if variant not in CHECKPOINTS:
-        raise ValueError(
-            f"variant={variant!r} has no public checkpoint; "
-            f"these have: {', '.join(CHECKPOINTS)}."
-        )
-    addresses = CHECKPOINTS[variant]
-    source = source or next(iter(addresses))
-    if source not in addresses:
-        raise ValueError(
-            f"source={source!r} has no checkpoint of {variant!r}; "
-            f"these have: {', '.join(addresses)}."
-        )
-    return addresses[source]
-
-
-# %%
-def verify(path):
-    """Check a downloaded file by what its publisher says of it.
-
-    Args:
-        path: the file, under its published name.
-
-    Raises:
-        ValueError: if it is not the published file.
-    """
-    damaged = f"{path.name} is truncated or corrupted"
-    size = path.stat().st_size
-    if size != BYTES.get(path.name, size):
-        raise ValueError(
-            f"{damaged}: it has {size:,} bytes, the published file has "
-            f"{BYTES[path.name]:,}."
-        )
-    prefix = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if prefix:
-        with path.open("rb") as file:
-            digits = hashlib.file_digest(file, "sha256").hexdigest()
-        if not digits.startswith(prefix[1]):
-            raise ValueError(
-                f"{damaged}: its SHA-256 starts with {digits[:8]}, that of "
-                f"the published file with {prefix[1]}."
-            )
-
-
-# %%
-def cache_folder():
-    """Say where downloads are kept: below Keras's folder.
-
-    Returns:
-        A path.
-    """
-    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
-    return Path(home) / "gcvit"
-
-
-# %%
-def download(address, path):
-    """Download a file, verify it, and only then put it in its place.
-
-    Args:
-        address: its URL.
-        path: its place.
-
-    Raises:
-        OSError: if the file cannot be fetched, or nothing arrives for
-            `TIMEOUT` seconds.
-        ValueError: if another file came than was published.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        timeout = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(TIMEOUT)  # get_file has no option for it
-        try:
-            keras.utils.get_file(
-                path.name, address, cache_dir=folder, cache_subdir="."
-            )
-        except Exception as error:  # Keras raises no narrower one
-            raise ConnectionError(str(error)) from error
-        finally:
-            socket.setdefaulttimeout(timeout)
-        verify(Path(folder) / path.name)
-        os.replace(Path(folder) / path.name, path)
-
-
-# %%
-def weights_folder():
-    """Say which folder the environment variable GCVIT_WEIGHTS names.
-
-    Returns:
-        A path; `None` if it names a mirror, or nothing.
-    """
-    place = os.environ.get("GCVIT_WEIGHTS", "")
-    return Path(place).expanduser() if place and "://" not in place else None
-
-
-# %%
-def find(address):
-    """Find a checkpoint's file on this machine, or download it.
-
-    The environment variable GCVIT_WEIGHTS can name a folder, which is then the
-    only place where files are looked for, or the address of a mirror, where
-    they lie under their published names.
-
-    Args:
-        address: as from `checkpoint_address`.
-
-    Returns:
-        A path.
-
-    Raises:
-        OSError: if the file is neither here nor to be fetched.
-        ValueError: if another file came than was published.
-    """
-    if "://" not in address:
-        return Path(str(files("gcvit") / "data" / address))
-    own = weights_folder()
-    mirror = os.environ.get("GCVIT_WEIGHTS") if own is None else None
-    name = address.rsplit("/", 1)[1]
-    path = (own or cache_folder()) / name
-    if mirror:
-        address = f"{mirror.rstrip('/')}/{name}"
-    if path.exists():
-        return path
-    try:
-        if own:
-            raise FileNotFoundError(f"there is no {path}")
-        download(address, path)
-    except (OSError, ValueError) as error:
-        raise type(error)(
-            f"{name} could not be fetched: {error}. Its address is "
-            f"{address}. Put the file at {path}, or set GCVIT_WEIGHTS to a "
-            "folder that holds it, or to a mirror's address. "
-            'from_pretrained("nano") needs no network.'
-        ) from error
-    return path
-
-
-# %% [markdown]
-r"""
 ### All in one
-
-A damaged file in the cache would be in the way forever, so it is deleted. Your
-own files are not touched.
 """
-
-
-# %%
-def load_published(model, path):
-    """Load a published file, and delete it if it is a bad one in the cache.
-
-    Args:
-        model: a `GCViT`.
-        path: as from `find`.
-
-    Raises:
-        As `load_checkpoint`.
-    """
-    try:
-        verify(path)
-        load_checkpoint(model, path)
-    except ValueError as error:
-        if weights_folder() or path.parent != cache_folder():
-            raise
-        path.unlink(missing_ok=True)
-        raise ValueError(
-            f"{error} {path} was deleted from the cache; the next call "
-            "fetches it again."
-        ) from error
 
 
 # %%
@@ -1057,8 +603,8 @@ def from_pretrained(
     non-commercial. `"nano"` is this project's own, and comes with it.
 
     Args:
-        variant: a key of `VARIANTS`; `"large_21k"`, which is not in
-            `CHECKPOINTS`, needs a `weights_path`.
+        variant: a key of `VARIANTS`; `"large_21k"`, which nobody published,
+            needs a `weights_path`.
         source: whose file: `"book"`, `"keras.io"`, `"nvidia"` or `"timm"`;
             `None` takes the book's for `"nano"`, keras.io's for `"xxtiny"`,
             and NVIDIA's for the others.
@@ -1083,22 +629,23 @@ def from_pretrained(
     """
     options = {} if num_classes is None else {"num_classes": num_classes}
     model = GCViT.from_variant(variant, **options)
-    if image_size is not None:
-        sizes = model.image_shape[:2], image_size
-        scale_windows(model.window_size, *sizes)  # fails before a download
     if weights_path is not None and source is not None:
         raise ValueError(
             f"source={source!r} and weights_path={weights_path!r} are two "
             "files; give one of them."
         )
+    if image_size is not None:  # fails before a download
+        trained = smallest_image_shape(model.window_size)[:2]
+        scale_windows(model.window_size, trained, image_size)
     with warnings.catch_warnings():
         if num_classes is not None:  # whoever asks for it need not be told
             warnings.filterwarnings("ignore", ".*number of classes")
         if weights_path is not None:
             load_checkpoint(model, weights_path)
         else:
-            address = checkpoint_address(variant, source)
-            load_published(model, find(address))
+            path = downloads.find(checkpoint_address(variant, source))
+            with downloads.verified(path):
+                load_checkpoint(model, path)
     if image_size is None or size_pair(image_size) == model.image_shape[:2]:
         return model
     return at_image_size(model, image_size)
@@ -1135,23 +682,11 @@ def preprocess(images, image_size=224):
         A float32 tensor `(B, height, width, 3)`; for one photo, B is 1.
 
     Raises:
-        ValueError: for another shape, an image size that is none, or a NumPy
-            array of floats that end at 1.
+        ValueError: for another shape, an image size that cannot be one, values
+            that are NaN, or a NumPy array of floats that end at 1.
     """
-    if not hasattr(images, "shape"):  # as of PIL's images, and lists
-        images = np.asarray(images)
-    shape = tuple(images.shape)
-    if len(shape) not in (3, 4) or shape[-1] != 3:
-        raise ValueError(
-            f"images of shape {shape} are no photos; (height, width, 3) or "
-            "(batch, height, width, 3) would work."
-        )
-    floats = isinstance(images, np.ndarray) and images.dtype.kind == "f"
-    if floats and 0 < images.max() <= 1:
-        raise ValueError(
-            f"images with values up to {images.max()} are very dark; values "
-            "go from 0 to 255. Multiply by 255."
-        )
+    images = arguments.photos("images", images)
+    shape = images.shape
     images = ops.reshape(ops.cast(images, "float32"), (-1, *shape[-3:]))
     images = ops.image.resize(
         images,
@@ -1172,35 +707,9 @@ r"""
 The answer is a list of numbers. Their order is that of the classes of ImageNet,
 sorted by their numbers in the dictionary WordNet; for `nano`, that of
 CIFAR-10. Keras's own decoder downloads the names. Here they come with the
-package: for ImageNet, the first word that WordNet 3.0 gives for each class.
+package, and [`class_names`](api.md#gcvit.class_names) lists them: for ImageNet,
+the first word that WordNet 3.0 gives for each class.
 """
-
-
-# %%
-CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer"]
-CIFAR10 += ["dog", "frog", "horse", "ship", "truck"]
-
-
-def class_names(variant):
-    """List the classes that a variant's checkpoints tell apart.
-
-    Args:
-        variant: a key of `VARIANTS`.
-
-    Returns:
-        A list of names, in the order of the model's outputs.
-
-    Raises:
-        ValueError: for an unknown variant.
-    """
-    if variant not in VARIANTS:
-        known = ", ".join(VARIANTS)
-        raise ValueError(f"variant={variant!r} is none of: {known}.")
-    if variant == "nano":
-        return list(CIFAR10)
-    path = files("gcvit") / "data" / "imagenet_classes.txt"
-    lines = path.read_text("utf-8").splitlines()
-    return [line.split(" ", 1)[1] for line in lines]
 
 
 # %%
@@ -1209,22 +718,19 @@ def decode_predictions(predictions, names, top=5):
 
     Args:
         predictions: probabilities `(B, classes)`.
-        names: a name a class.
-        top: how many to name, an int.
+        names: one name for each class.
+        top: how many to name, an int of at least 1.
 
     Returns:
-        A list with one list an image: (name, probability), the most probable
-        first.
+        A list with one list for each image: (name, probability), the most
+        probable first.
 
     Raises:
-        ValueError: if there is not one name a class.
+        ValueError: if there is not one name for each class, for another
+            `top`, or for predictions that are NaN.
     """
-    predictions = ops.convert_to_numpy(predictions)
-    if predictions.shape[1:] != (len(names),):
-        raise ValueError(
-            f"predictions of shape {predictions.shape} do not go with "
-            f"{len(names)} names; each class needs one."
-        )
+    top = arguments.whole_number("top", top)
+    predictions = arguments.predictions("predictions", predictions, names)
     best = np.argsort(-predictions, axis=-1)[:, :top]
     return [
         [(names[i], float(row[i])) for i in order]
@@ -1242,6 +748,8 @@ official logits.
 
 # %% tags=["active-ipynb"]
 r"""
+from importlib.resources import files
+
 model = GCViT(
     window_size=(7, 7, 14, 7),
     embed_dim=8,
@@ -1335,6 +843,8 @@ if its file can be had.
 
 # %% mystnb={"figure": {"caption": "The five most probable answers to the photograph of the cat, by the model that the line above the figure names.", "name": "figure-pretrained-answers"}, "image": {"alt": "Bar chart of the five most probable classes for the photograph of the cat; a cat is the longest bar."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
+from gcvit import class_names
+
 variant = "xxtiny"
 try:
     model = from_pretrained(variant)
@@ -1417,7 +927,7 @@ Downloads fail too. Half a file is not taken for a whole one:
 # %% tags=["active-ipynb"]
 r"""
 whole = (files("gcvit") / "data" / "official_small.keras").read_bytes()
-with tempfile.TemporaryDirectory() as folder:
+with TemporaryDirectory() as folder:
     for name, content in {
         "half.keras": whole[: len(whole) // 2],
         "page.pth": b"<!DOCTYPE html><title>Not found</title>",

@@ -94,6 +94,8 @@ convolution in place of the expanding one.
 import keras
 from keras import layers, ops
 
+from gcvit import arguments
+from gcvit.sizes import halve
 from gcvit.squeeze_excitation import SqueezeAndExcitation
 
 
@@ -173,21 +175,9 @@ def add_fused_mbconv(x, branch):
 # %% [markdown]
 r"""
 A convolution with stride 2 and one pixel of padding turns 56 positions into
-28, and 7 into 4. The next function says it once for every layer that halves.
+28, and 7 into 4. [`halve`](api.md#gcvit.sizes.halve) says so for every layer
+that halves.
 """
-
-
-# %%
-def halve(size):
-    """Give the length of an axis after a stride of 2.
-
-    Args:
-        size: length of the axis, an int, or `None` where it is not known.
-
-    Returns:
-        Half of it, rounded up; `None` for `None`.
-    """
-    return None if size is None else (size + 1) // 2
 
 
 # %%
@@ -202,14 +192,15 @@ class ReduceSize(layers.Layer):
         keepdims: whether the number of channels stays the same, a bool.
 
     Raises:
-        ValueError: when built with fewer than 4 channels.
+        ValueError: for another `keepdims`; when built with fewer than 4
+            channels.
 
     Source: paper, "Downsampler"; `ReduceSize` in NVlabs/GCVit.
     """
 
     def __init__(self, keepdims=False, **kwargs):
         super().__init__(**kwargs)
-        self.keepdims = keepdims
+        self.keepdims = arguments.boolean("keepdims", keepdims)
 
     def build(self, input_shape):
         dim = input_shape[-1]
@@ -243,7 +234,7 @@ class ReduceSize(layers.Layer):
         return (batch, halve(height), halve(width), output_dim)
 
     def get_config(self):
-        return {**super().get_config(), "keepdims": self.keepdims}
+        return super().get_config() | arguments.given(self, ReduceSize)
 
 
 # %% [markdown]

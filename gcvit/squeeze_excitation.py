@@ -84,11 +84,17 @@ The layer is from [Hu et al.](https://arxiv.org/abs/1709.01507), who use ReLU
 import keras
 from keras import layers, ops
 
+from gcvit import arguments
+
 
 # %% [markdown]
 r"""
 The two dense layers live in a list called `fc`. Checkpoints address their
 weights by that name and by the order in the list.
+
+`factor` and `units` check a number, and `given` lists a layer's arguments for
+a file: care like this is in [plain modules](api.md#checked-arguments), one line
+here for each.
 
 Every layer of this book creates its variables in `build()`, where it first
 learns how many channels come in. It hands its own `dtype_policy` to the layers
@@ -109,23 +115,19 @@ class SqueezeAndExcitation(layers.Layer):
             0; `C * expansion`, rounded down, must be at least 1.
 
     Raises:
-        ValueError: when built, if the bottleneck has no unit.
+        ValueError: for another `expansion`; when built, if the bottleneck has
+            no unit.
 
     Source: Hu et al., arXiv 1709.01507, with GELU; `SE` in NVlabs/GCVit.
     """
 
     def __init__(self, expansion=0.25, **kwargs):
         super().__init__(**kwargs)
-        self.expansion = expansion
+        self.expansion = arguments.factor("expansion", expansion)
 
     def build(self, input_shape):
         dim = input_shape[-1]
-        hidden_dim = int(dim * self.expansion)
-        if hidden_dim < 1:
-            raise ValueError(
-                f"expansion={self.expansion} leaves no unit in the bottleneck "
-                f"for {dim} channels; use at least {1 / dim:.3g}."
-            )
+        hidden_dim = arguments.units("expansion", self.expansion, dim)
         options = {"use_bias": False, "dtype": self.dtype_policy}
         self.fc = [
             layers.Dense(hidden_dim, activation="gelu", **options),
@@ -144,7 +146,9 @@ class SqueezeAndExcitation(layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "expansion": self.expansion}
+        return super().get_config() | arguments.given(
+            self, SqueezeAndExcitation
+        )
 
 
 # %% [markdown]

@@ -97,50 +97,20 @@ local one and the bias are those of
 """
 
 # %%
-import operator
-
 import keras
 import numpy as np
 from keras import layers, ops
 
-
-# %% [markdown]
-r"""
-Windows, maps and images may be square or not. Everything inside works with a
-pair, and one function makes it.
-"""
-
-
-# %%
-def size_pair(size, name="window_size"):
-    """Give a size as a (height, width) pair.
-
-    Args:
-        size: a positive int, or a pair of them.
-        name: what an error calls the size.
-
-    Returns:
-        A tuple of two ints.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    pair = size if np.iterable(size) else (size, size)
-    try:
-        height, width = (operator.index(side) for side in pair)
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
-        raise ValueError(
-            f"{name}={size!r} is no size; use a positive int, or a "
-            "(height, width) pair of them."
-        )
-    return height, width
+from gcvit import arguments
+from gcvit.sizes import check_tokens, size_pair, windows_per_image
 
 
 # %% [markdown]
 r"""
 ### Where a token is
+
+Windows may be square or not; [`size_pair`](api.md#gcvit.sizes.size_pair) makes a
+(height, width) pair of what you pass.
 
 Attention does not know where its tokens are: shuffle a window's tokens, and
 local attention shuffles its answer the same way; the global one does not even
@@ -249,15 +219,15 @@ class WindowAttention(layers.Layer):
         num_heads: number of heads, an int that divides `C`.
         global_query: whether the call takes `q_global`, a bool.
         qkv_bias: whether queries, keys and values have a bias, a bool.
-        qk_scale: factor of the queries, a float; `None` takes
+        qk_scale: factor of the queries, a finite float above 0; `None` takes
             `(C / num_heads) ** -0.5`.
         attention_dropout: dropout rate of the weights, in [0, 1).
         projection_dropout: dropout rate of the output, in [0, 1).
 
     Raises:
-        ValueError: for a window that is none; when built, if `num_heads` does
-            not divide `C` or the inputs do not have `N` tokens; when called,
-            if `q_global` is missing or not wanted.
+        ValueError: for arguments that cannot work; when built, if `num_heads`
+            does not divide `C` or the inputs do not have `N` tokens; when
+            called, if `q_global` is missing or not wanted.
 
     Source: paper, "Global Self-Attention"; `WindowAttention` and
     `WindowAttentionGlobal` in NVlabs/GCVit.
@@ -276,28 +246,23 @@ class WindowAttention(layers.Layer):
     ):
         super().__init__(**kwargs)
         self.window_size = size_pair(window_size)
-        self.num_heads = num_heads
-        self.global_query = global_query
-        self.qkv_bias = qkv_bias
-        self.qk_scale = qk_scale
-        self.attention_dropout = attention_dropout
-        self.projection_dropout = projection_dropout
+        self.num_heads = arguments.whole_number("num_heads", num_heads)
+        self.global_query = arguments.boolean("global_query", global_query)
+        self.qkv_bias = arguments.boolean("qkv_bias", qkv_bias)
+        self.qk_scale = arguments.factor_or_none("qk_scale", qk_scale)
+        self.attention_dropout = arguments.rate(
+            "attention_dropout", attention_dropout
+        )
+        self.projection_dropout = arguments.rate(
+            "projection_dropout", projection_dropout
+        )
 
     def build(self, inputs_shape, q_global_shape=None):
-        dim = inputs_shape[-1]
-        if self.num_heads < 1 or dim % self.num_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} does not divide {dim} channels."
-            )
+        _, tokens, dim = inputs_shape
+        check_tokens(tokens, self.window_size)
+        head_dim = arguments.channels_per_head(dim, self.num_heads)
+        self.scale = self.qk_scale or head_dim**-0.5
         height, width = self.window_size
-        if inputs_shape[1] != height * width:
-            raise ValueError(
-                f"window_size={self.window_size} has {height * width} tokens, "
-                f"but the inputs have {inputs_shape[1]}."
-            )
-        self.scale = self.qk_scale
-        if self.scale is None:
-            self.scale = (dim // self.num_heads) ** -0.5
         self.index = relative_position_index(self.window_size)
         self.relative_position_bias_table = self.add_weight(
             name="relative_position_bias_table",
@@ -335,20 +300,15 @@ class WindowAttention(layers.Layer):
         return_attention_scores=False,
         training=None,
     ):
-        if self.global_query != (q_global is not None):
-            wants = "needs" if self.global_query else "takes no"
-            raise ValueError(
-                f"global_query={self.global_query}, so the call {wants} "
-                "q_global."
-            )
+        arguments.check_query(self.global_query, q_global)
         dim = inputs.shape[-1]
         # === Queries, keys, values: (B·M, heads, N, C / heads) ===
         tokens = self.qkv(ops.reshape(inputs, (-1, dim)))  # (B·M·N, …)
         if self.global_query:
             k, v = ops.unstack(self.split_heads(tokens, 2), 2)
-            windows = ops.shape(inputs)[0] // ops.shape(q_global)[0]
+            batches = ops.shape(inputs)[0], ops.shape(q_global)[0]
             q = self.split_heads(q_global, 1)[0]
-            q = ops.repeat(q, windows, axis=0)
+            q = ops.repeat(q, windows_per_image(*batches), axis=0)
         else:
             q, k, v = ops.unstack(self.split_heads(tokens, 3), 3)
         # === Weights: (B·M, heads, N, N) ===
@@ -380,16 +340,7 @@ class WindowAttention(layers.Layer):
         return output, keras.KerasTensor(shape, self.compute_dtype)
 
     def get_config(self):
-        config = {
-            "window_size": self.window_size,
-            "num_heads": self.num_heads,
-            "global_query": self.global_query,
-            "qkv_bias": self.qkv_bias,
-            "qk_scale": self.qk_scale,
-            "attention_dropout": self.attention_dropout,
-            "projection_dropout": self.projection_dropout,
-        }
-        return {**super().get_config(), **config}
+        return super().get_config() | arguments.given(self, WindowAttention)
 
 
 # %% [markdown]

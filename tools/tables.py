@@ -11,27 +11,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from gcvit.level import halvings
-from gcvit.model import VARIANTS, GCViT
-from gcvit.pretrained import TOP_1
+from gcvit.model import GCViT
+from gcvit.sizes import halvings, smallest_image_shape
+from gcvit.variants import ROWS
 
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "_tables"
 NOTE = "<!-- Written by tools/tables.py: edit that. -->\n\n"
-
-# From the README of NVlabs/GCVit.
-GFLOPS = {
-    "xxtiny": 2.1,
-    "xtiny": 2.6,
-    "tiny": 4.7,
-    "tiny2": 5.5,
-    "small": 8.5,
-    "small2": 10.7,
-    "base": 14.8,
-    "large": 32.6,
-    "large_21k": 32.6,
-    "large_21k_384": 120.4,
-    "large_21k_512": 245.0,
-}
 
 # What tells one variant from another.
 ARGUMENTS = [
@@ -292,24 +277,16 @@ def shape_ledger():
     return table(["step", "output", "parameters", "layer"], rows)
 
 
-def count_parameters(name, image_size):
-    """Count a variant's parameters without allocating them."""
-    model = GCViT.from_variant(name)
-    with keras.StatelessScope(initialize_variables=False):
-        model.build((None, image_size, image_size, 3))
-    return model.count_params()
-
-
 def variants():
     """Lay out every variant: first what is known of it, then its arguments."""
     results, arguments = [], []
-    for name, options in VARIANTS.items():
-        # The last level's map is one window, at a 32nd of the image's size.
-        image_size = 32 * options["window_size"][-1]
-        count = f"{count_parameters(name, image_size):,}"
+    for name, variant in ROWS.items():
+        options = variant.arguments
+        side, *_ = smallest_image_shape(options["window_size"])
         # Nobody published any of "nano".
-        published = [plain(TOP_1.get(name)), plain(GFLOPS.get(name))]
-        results.append([code(name), image_size, count, *published])
+        published = [plain(variant.top_1), plain(variant.gmacs)]
+        count = f"{variant.parameters:,}"
+        results.append([code(name), side, count, *published])
         values = [options.get(argument) for argument in ARGUMENTS]
         arguments.append([code(name), *map(plain, values)])
     head = ["variant", "pixels", "parameters", "top-1, %", "GFLOPs"]

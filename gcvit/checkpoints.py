@@ -1,0 +1,373 @@
+"""Checkpoints: reading files by their content, and loading all or nothing.
+
+Five formats are read: Keras's `.keras` and `.weights.h5`, PyTorch's archives
+and its older pickles, and safetensors. A file's name says little, its first
+bytes say what it is. A PyTorch file is a pickle, which can run any code when
+it is read; PyTorch is asked to refuse everything but arrays.
+"""
+
+import argparse
+import contextlib
+import json
+import pickle
+import re
+import tempfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from gcvit.arguments import file_path
+from gcvit.sizes import size_pair, smallest_image_shape
+
+# === Each format ===
+
+
+def read_keras(path, take=lambda dataset: dataset[()]):
+    """Read the weights in a `.keras` or `.weights.h5` file.
+
+    Args:
+        path: the file.
+        take: what to take of each, a function of an `h5py.Dataset`.
+
+    Returns:
+        A dict: name inside the file to what was taken. What an optimizer or a
+        random number generator left there does not count.
+
+    Raises:
+        ValueError: if the file would have others read.
+    """
+    weights = {}
+
+    def visit(name, item):
+        parts = name.split("/")
+        counts = not {"optimizer", "seed_generator"} & set(parts)
+        if isinstance(item, h5py.Dataset) and counts:
+            if item.external or item.is_virtual:
+                raise ValueError(f"{path} refers to other files: {name}.")
+            weights[name] = take(item)
+
+    if not zipfile.is_zipfile(path):
+        with h5py.File(path) as file:
+            file.visititems(visit)
+        return weights
+    # Unpacked, because HDF5 jumps about, which a compressed file cannot.
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.extract("model.weights.h5", folder)
+        with h5py.File(member) as file:
+            file.visititems(visit)
+    return weights
+
+
+def shape_of(dataset):
+    return dataset.shape
+
+
+def unpickle(path):
+    """Read what is in a PyTorch file, and run no code that is in it."""
+    try:
+        import torch
+        from torch.serialization import safe_globals
+    except ImportError as error:
+        raise ImportError(
+            f"{path} is a PyTorch file. Reading it takes PyTorch 2.5 or "
+            "newer, under any Keras backend: pip install torch."
+        ) from error
+    try:
+        # Training scripts store their options next to the weights.
+        with safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        raise ValueError(
+            f"{path} is truncated or corrupted, or wants to run code"
+            f"{' of ' + code[1] if code else ''}. It was refused."
+        ) from error
+
+
+def read_pytorch(path):
+    """Read the weights in a `.pth` or `.pth.tar` file.
+
+    They may lie on top, or under `state_dict`, `state_dict_ema` or `model`.
+    """
+    stored = unpickle(path)
+    for key in ("state_dict", "state_dict_ema", "model"):
+        if isinstance(stored, dict) and key in stored:
+            stored = stored[key]
+            break
+    if not isinstance(stored, dict) or not all(
+        isinstance(name, str) and hasattr(tensor, "detach")
+        for name, tensor in stored.items()
+    ):
+        raise ValueError(f"{path} is a PyTorch file, but holds no weights.")
+    tensors = {name: tensor.detach() for name, tensor in stored.items()}
+    return {
+        # NumPy has no bfloat16 of its own.
+        name: (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
+        for name, x in tensors.items()
+    }
+
+
+def read_safetensors(path):
+    """Read the weights in a `.safetensors` file."""
+    try:
+        from safetensors import deserialize
+    except ImportError as error:
+        raise ImportError(
+            f"{path} is a safetensors file. Reading it takes a package: "
+            "pip install safetensors."
+        ) from error
+    dtypes = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+    dtypes |= {"F64": "float64", "I64": "int64"}
+    arrays = {}
+    for name, tensor in deserialize(Path(path).read_bytes()):
+        if tensor["dtype"] not in dtypes:
+            raise ValueError(
+                f"{path} holds {name} in {tensor['dtype']}; weights are in "
+                f"{', '.join(dtypes)}."
+            )
+        array = np.frombuffer(tensor["data"], dtypes[tensor["dtype"]])
+        arrays[name] = array.reshape(tensor["shape"])
+    return arrays
+
+
+# === Any format ===
+
+
+def reader_of(path):
+    """Tell what reads a file, by its first bytes.
+
+    Returns:
+        `read_keras`, `read_pytorch` or `read_safetensors`.
+
+    Raises:
+        ValueError: if none of them does, or the file is an archive that is
+            cut off.
+    """
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if start[8:9] == b"{":  # after eight bytes of length, which can be any
+        return read_safetensors
+    if start.startswith(b"\x89HDF"):
+        return read_keras
+    if start.startswith(b"\x80"):
+        return read_pytorch
+    names = []
+    if start.startswith(b"PK"):
+        if not zipfile.is_zipfile(path):
+            raise ValueError(
+                f"{path} is truncated: it starts as a zip archive."
+            )
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    if "model.weights.h5" in names:
+        return read_keras
+    if any(name.endswith("data.pkl") for name in names):
+        return read_pytorch
+    raise ValueError(
+        f"{path} is no checkpoint: it starts like no Keras, PyTorch or "
+        "safetensors file."
+    )
+
+
+@contextlib.contextmanager
+def damage_named(path):
+    """Turn what the libraries raise for a damaged file into a `ValueError`."""
+    try:
+        yield
+    except (ImportError, MemoryError, ValueError):
+        raise
+    except Exception as error:  # each library has its own
+        if getattr(error, "errno", None):  # a full disk, say
+            raise
+        raise ValueError(
+            f"{path} is truncated or corrupted: {error}"
+        ) from error
+
+
+def read(path):
+    """Read the weights in a checkpoint, whatever its format.
+
+    Args:
+        path: a Keras, PyTorch or safetensors file, under any name.
+
+    Returns:
+        Whether the names and axes are Keras's, a bool, and a dict from names
+        in the file to arrays.
+
+    Raises:
+        ImportError: if the format takes a package that is not installed.
+        ValueError: if the file is none of these, or damaged.
+        OSError: if there is no such file.
+    """
+    path = file_path("path", path)
+    with damage_named(path):
+        reader = reader_of(path)
+        arrays = reader(path)
+    for name, array in arrays.items():
+        if array.dtype.kind == "V":  # how HDF5 stores a bfloat16
+            arrays[name] = array.view("bfloat16")
+    return reader is read_keras, arrays
+
+
+def stored_shapes(path):
+    """Read the names and shapes of the weights in a Keras checkpoint.
+
+    Raises:
+        ValueError: if it is another kind of file, or damaged.
+    """
+    path = file_path("path", path)
+    with damage_named(path):
+        if reader_of(path) is not read_keras:
+            raise ValueError(
+                f"{path} is no checkpoint of Keras. "
+                "gcvit.load_checkpoint(model, path) reads it."
+            )
+        return read_keras(path, shape_of)
+
+
+def shapes_when_saved(layer):
+    """Give the names and shapes that a layer's weights have in a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "layer.weights.h5"
+        keras.saving.save_weights(layer, path)
+        return read_keras(path, shape_of)
+
+
+# === Another configuration ===
+
+
+def stored_windows(path):
+    """Read the windows of the model that a checkpoint was saved from.
+
+    Returns:
+        A list of (height, width) pairs; `None` where the file does not say,
+        as all but `.keras` files.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        if "config.json" not in archive.namelist():
+            return None
+        stored = json.loads(archive.read("config.json"))
+    config = stored.get("config") if isinstance(stored, dict) else None
+    windows = config.get("window_size") if isinstance(config, dict) else None
+    return windows and [size_pair(window) for window in windows]
+
+
+def check_windows(window_size, path):
+    """Check that a checkpoint was saved from a model with the same windows.
+
+    Tables of windows that are turned have one shape. So shapes do not tell.
+
+    Args:
+        window_size: one window for each level, ints or pairs.
+        path: a file; if it does not know its windows, they pass.
+
+    Raises:
+        ValueError: if the windows differ, or the file is damaged.
+    """
+    path = file_path("path", path)
+    with damage_named(path):
+        windows = stored_windows(path)
+    if windows not in (None, list(map(size_pair, window_size))):
+        raise ValueError(
+            f"{path} was saved with windows of {windows}, this model has "
+            f"window_size={window_size}. Nothing was loaded."
+        )
+
+
+def only_in(one, other):
+    """List the first weights that one dict of shapes has and another not."""
+    extra = sorted(one.items() - other.items())
+    names = ", ".join(f"{name} {shape}" for name, shape in extra[:5])
+    more = f" and {len(extra) - 5} more" if len(extra) > 5 else ""
+    return (names or "nothing") + more
+
+
+def check_same(found, wanted, path, advice=""):
+    """Check that a file holds just a model's weights.
+
+    Args:
+        found: names and shapes in the file, a dict.
+        wanted: those of the model.
+        path: the file, for the error.
+        advice: what would work, a sentence.
+
+    Raises:
+        ValueError: if they differ; it names the first five of each side.
+    """
+    if found != wanted:
+        raise ValueError(
+            f"{path} holds the weights of another configuration. "
+            f"Only in the file: {only_in(found, wanted)}. "
+            f"Only in the model: {only_in(wanted, found)}. "
+            f"Nothing was loaded. {advice}".rstrip()
+        )
+
+
+# === All or nothing ===
+
+
+@contextlib.contextmanager
+def all_or_nothing(model):
+    """Put every variable of a model back if what happens inside fails."""
+    variables = list(model.variables)
+    if getattr(model, "optimizer", None) is not None:
+        variables += model.optimizer.variables
+    # Copies: on some backends an array shares the variable's memory.
+    before = [np.array(keras.ops.convert_to_numpy(x)) for x in variables]
+    try:
+        yield
+    except BaseException:  # the user's interrupt, too
+        for variable, value in zip(variables, before):
+            variable.assign(value)
+        raise
+
+
+@contextlib.contextmanager
+def load_whole(model, path, skip_mismatch):
+    """Let Keras's own loader load a whole file, or nothing.
+
+    Args:
+        model: a model with `window_size` and `image_shape`.
+        path: a `.keras` or `.weights.h5` file.
+        skip_mismatch: whether what does not fit is passed over.
+
+    Yields:
+        The path, for the loader.
+
+    Raises:
+        ValueError: if the model is not built; without `skip_mismatch`, also if
+            the file is of another kind or from another configuration.
+    """
+    path = file_path("filepath", path)
+    if not model.built:
+        shape = (None, *smallest_image_shape(model.window_size))
+        raise ValueError(
+            f"cannot load {path} yet: the model has no variables. Build it "
+            f"for the size of your images first, such as model.build({shape})."
+        )
+    with all_or_nothing(model):
+        if skip_mismatch:
+            yield path
+            return
+        if not path.name.endswith((".keras", ".weights.h5")):
+            raise ValueError(
+                f"{path} is no .keras and no .weights.h5 file. "
+                "gcvit.load_checkpoint(model, path) goes by the content."
+            )
+        check_windows(model.window_size, path)
+        found = stored_shapes(path)
+        try:
+            if len(found) != len(model.weights):
+                raise ValueError(f"{path} has another number of weights.")
+            yield path
+        except ValueError:  # Keras knows one weight; name all that differ
+            wanted = shapes_when_saved(model)
+            advice = "With skip_mismatch=True, what fits is loaded."
+            check_same(found, wanted, path, advice)
+            raise
