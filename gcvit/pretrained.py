@@ -584,7 +584,6 @@ the cache: no half file is ever taken for a whole one.
 ### All in one
 """
 
-
 # %%
 def from_pretrained(
     variant,

@@ -1,0 +1,74 @@
+"""What several test files need: a small model, its weights, stored arrays."""
+
+import io
+import zipfile
+
+import h5py
+import numpy as np
+from keras import ops
+
+import gcvit
+
+# Two levels are enough for everything but the official numbers.
+SMALL = {
+    "window_size": (4, 4),
+    "embed_dim": 8,
+    "depths": (2, 2),
+    "num_heads": (1, 2),
+    "num_classes": 5,
+}
+SHAPE = (None, 32, 32, 3)  # of its images
+
+
+def small_model(shape=SHAPE, **changes):
+    """A small model, built, none of its weights at a special value."""
+    model = gcvit.GCViT(**{**SMALL, **changes})
+    model.build(shape)
+    randomize(model)
+    return model
+
+
+def randomize(layer):
+    """Give every weight a value, so that none hides behind its initial one."""
+    generator = np.random.default_rng(1)
+    for weight in layer.weights:
+        weight.assign(generator.normal(0, 0.3, weight.shape))
+
+
+def random_arrays(*shapes):
+    """Fixed random inputs, float32, one for each shape."""
+    generator = np.random.default_rng(0)
+    return [generator.normal(size=shape).astype("float32") for shape in shapes]
+
+
+def random_images(batch=2, height=32, width=32):
+    """Fixed random images."""
+    (images,) = random_arrays((batch, height, width, 3))
+    return images
+
+
+def numpy(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def stored_arrays(path):
+    """Every array of a `.keras` or an HDF5 file by its path in there."""
+    file = path
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            file = io.BytesIO(archive.read("model.weights.h5"))
+    arrays = {}
+
+    def keep(name, item):
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()]
+
+    with h5py.File(file) as stored:
+        stored.visititems(keep)
+    return arrays
+
+
+def same_weights(one, other):
+    """Whether two layers have the same weights, to the bit."""
+    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
