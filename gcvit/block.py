@@ -248,7 +248,7 @@ for some images of a batch, and divides the others by 1 − rate, so that the me
 stays. The network is then shallower while it learns, and gradients have a
 shorter way. The idea is from [Huang et al.](https://arxiv.org/abs/1603.09382).
 
-Keras's `Dropout` does exactly this when its noise has one entry an image, so
+Keras's `Dropout` does exactly this when its noise has one entry for each image, so
 there is nothing left to write but that shape.
 """
 
@@ -582,7 +582,7 @@ r"""
 
 - A block adds two corrections to its map: attention in windows, and an MLP.
 - Cutting a map into windows is reshape, transpose, reshape; the transpose is what makes squares.
-- `DropPath` is dropout with one noise entry an image.
+- `DropPath` is dropout with one noise entry for each image.
 
 ## Exercises
 

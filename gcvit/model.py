@@ -69,23 +69,12 @@ $$p = \mathrm{softmax}\!\left(W\,\overline{\mathrm{LN}(x)} + b\right),$$
 where $x$ is what the last level returns, and the bar is the mean over
 positions. What goes into the softmax is called the logits.
 
-The official class is `GCViT` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
-The arguments have the names of the
-[Keras example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/),
-so the code that uses its `GCViT` works here unchanged. Its checkpoints load,
-and give the official answers, not the example's.
-
 ## The code
 
 The model is its parts in line. The constructor makes them, and `build` creates
 every variable, so that a checkpoint always finds its place. The size of the
 images is fixed then, by nothing else than `build` or a call: it says how often
 each level halves its map, and so how many layers each query generator has.
-
-The rate of [stochastic depth](block.ipynb) grows evenly from block to block,
-from 0 in the first to `path_drop` in the last. That, too, is from
-[Huang et al.](https://arxiv.org/abs/1603.09382): early blocks are kept more,
-since all later ones build on them.
 """
 
 # %%
@@ -291,6 +280,17 @@ class GCViT(keras.Model):
 
 # %% [markdown]
 r"""
+The official class is `GCViT` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
+The arguments have the names of the
+[Keras example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/),
+so the code that uses its `GCViT` works here unchanged. Its checkpoints load,
+and give the official answers, not the example's.
+
+The rate of [stochastic depth](block.ipynb) grows evenly from block to block,
+from 0 in the first to `path_drop` in the last. That, too, is from
+[Huang et al.](https://arxiv.org/abs/1603.09382): early blocks are kept more,
+since all later ones build on them.
+
 > **Why `head` and not `classifier`.** Attribute names are addresses. A
 > checkpoint stores the head's weights under `head`; another name here, and
 > released weights would not load. Keras visits the attributes in alphabetical

@@ -472,7 +472,7 @@ def resize_bias_table(table, window_size, new_window_size):
         A table for the new windows.
 
     Raises:
-        ValueError: for a window size that is none.
+        ValueError: for a window size that cannot be one.
     """
     h, w = size_pair(window_size)
     new_h, new_w = size_pair(new_window_size)

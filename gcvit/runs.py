@@ -99,7 +99,7 @@ def read_history(folder, epochs):
         epochs: how many, an int.
 
     Returns:
-        A dict of lists, one number an epoch.
+        A dict of lists, one number for each epoch.
     """
     path = folder / "history.json"
     history = json.loads(path.read_text()) if path.exists() else {}

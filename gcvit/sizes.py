@@ -258,7 +258,7 @@ def check_image_size(image_size, window_size):
         f"{maps[level][0]}×{maps[level][1]}, which must be 2**K windows of "
         f"{window_size[level]} high and wide, with one whole K. Nearest image "
         "sizes that work with these windows: "
-        f"{nearest or 'there are none'}. Windows that work with this image "
+        f"{nearest or 'no image fits them'}. Windows that work with this image "
         f"size: window_size={windows_for(image_size, len(window_size))}."
     )
 

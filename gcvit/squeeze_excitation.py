@@ -179,7 +179,7 @@ Then the numbers. The package carries what each component of the official
 implementation receives and returns, computed in float64 for a small model with
 random weights. `check.parity` loads those weights into your layer, runs it, and
 returns the largest difference, divided by the standard deviation of the
-official output. Float32 rounding stays below $10^{-6}$. The bound of this book,
+official output. Float32 rounding makes about $10^{-6}$. The bound of this book,
 `check.TOLERANCE`, is $5 \cdot 10^{-6}$: zero to five decimals.
 """
 
