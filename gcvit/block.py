@@ -180,7 +180,7 @@ its place in memory, counted through the batch row by row. On the right, each
 row is a window of 2×3, as attention gets it: `(B·M, N)`.
 """
 
-# %% mystnb={"figure": {"caption": "Two images of 4\u00d76 tokens, cut into windows of 2\u00d73. The highlighted tokens lie apart in the map and together in window 2.", "name": "figure-block-partition"}, "image": {"alt": "Left, two images of 4 by 6 tokens with the numbers 0 to 47, row by row. Right, eight windows of six tokens, one a row. Tokens 12, 13, 14, 18, 19 and 20, two rows of three on the left, are highlighted; on the right they are window 2."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "Two images of 4\u00d76 tokens, cut into windows of 2\u00d73. The highlighted tokens lie apart in the map and together in window 2.", "name": "figure-block-partition"}, "image": {"alt": "Left, two images of 4 by 6 tokens with the numbers 0 to 47, row by row. Right, eight windows of six tokens, one per row. Tokens 12, 13, 14, 18, 19 and 20, two rows of three on the left, are highlighted; on the right they are window 2."}} tags=["active-ipynb", "hide-input"]
 r"""
 import numpy as np
 

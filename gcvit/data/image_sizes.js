@@ -86,7 +86,7 @@ start("image_sizes", (figure, data) => {
     if (!isSize(size)) return say(figure, "Height and width are whole numbers from 1 to 2048.");
     const windows = readWindows(field.value);
     if (!windows)
-      return say(figure, "Write the windows as in Python, one a level: 7, 7, 14, 7, or (8, 10), (8, 10), (16, 20), (8, 10).");
+      return say(figure, "Write the windows as in Python, one for each level: 7, 7, 14, 7, or (8, 10), (8, 10), (16, 20), (8, 10).");
     const maps = levelMaps(size, windows.length);
     const counts = maps.map((map, level) => halvings(map, windows[level]));
     maps.forEach((map, level) => {
