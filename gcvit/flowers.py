@@ -777,13 +777,16 @@ the same learning rates and the same order of pictures.
 
 ## Your own pictures
 
-Put them into a folder, one sub-folder a class, which gives the class its name.
-What is no picture is left out, and named.
+Put them into a folder, one sub-folder for each class, which gives the class its
+name. `gcvit.load_pictures` makes the pipelines. What is no picture is left out,
+and named.
 """
 
 # %% tags=["active-ipynb"]
 r"""
 import warnings
+
+from gcvit import load_pictures
 
 mine = folder / "my flowers"
 random = np.random.default_rng(1)
@@ -795,7 +798,7 @@ for species in ("daisy", "roses"):
 (mine / "roses" / "notes.txt").write_text("red, from the garden")
 
 with warnings.catch_warnings(record=True) as caught:
-    own_train, own_validation, own_names = load_flowers(mine)
+    own_train, own_validation, own_names = load_pictures(mine)
 print(str(caught[0].message).replace(str(mine), "…"))
 print(own_names, own_train.element_spec[1].shape)
 assert sum(len(labels) for _, labels in own_validation) == 4
