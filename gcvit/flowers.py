@@ -852,7 +852,8 @@ something up.
 
 To look up: [`load_flowers`](api.md#gcvit.flowers.load_flowers),
 [`fine_tune`](api.md#gcvit.flowers.fine_tune),
-[`decode`](api.md#gcvit.flowers.decode),
+[`load_pictures`](api.md#gcvit.pipelines.load_pictures),
+[`decode`](api.md#gcvit.pictures.decode),
 [`fast_dtype_policy`](api.md#gcvit.flowers.fast_dtype_policy),
 [`fast_jit_compile`](api.md#gcvit.flowers.fast_jit_compile) in the API
 reference; the [papers](references.md); the [words](glossary.md).

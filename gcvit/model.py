@@ -57,12 +57,7 @@ plots.plt.show()
 # %% [markdown]
 r"""
 The figure shows what each part returns; a level's map is halved already, except
-in the last. What level $i$, counted from 0, receives from an image of
-$H \times W$ is
-
-$$x_{i} \in \mathbb{R}^{\,H/2^{i+2} \times W/2^{i+2} \times 2^i C},$$
-
-and the answer is
+in the last. The answer is
 
 $$p = \mathrm{softmax}\!\left(W\,\overline{\mathrm{LN}(x)} + b\right),$$
 
@@ -71,10 +66,9 @@ positions. What goes into the softmax is called the logits.
 
 ## The code
 
-The model is its parts in line. The constructor makes them, and `build` creates
-every variable, so that a checkpoint always finds its place. The size of the
-images is fixed then, by nothing else than `build` or a call: it says how often
-each level halves its map, and so how many layers each query generator has.
+The constructor makes the parts, and `build` creates every variable, so that a
+checkpoint always finds its place. Nothing else than `build` or a call fixes the
+size of the images.
 """
 
 # %%
@@ -280,6 +274,9 @@ class GCViT(keras.Model):
 
 # %% [markdown]
 r"""
+The size of the images says how often each level halves its map, and so how many
+layers each query generator has.
+
 The official class is `GCViT` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
 The arguments have the names of the
 [Keras example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/),
