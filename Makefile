@@ -25,7 +25,6 @@ serve: book
 test: .venv/ready
 	KERAS_BACKEND=tensorflow GCVIT_WEIGHTS=$(CURDIR)/gcvit/data \
 		GCVIT_FLOWERS=drawn $(BIN)/python -m pytest --nbval --nbval-current-env \
-		--nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--numprocesses 2 --dist loadfile
 
 # The built book in Chromium, which is skipped where there is none. Screenshots

@@ -1,3 +1,5 @@
+# Generated from book/block.ipynb, digest 5285e48a. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""
 # Block

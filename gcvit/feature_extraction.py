@@ -1,3 +1,5 @@
+# Generated from book/feature_extraction.ipynb, digest ee2fdddb. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module feature_extraction
 # %% [markdown]
 r"""
 # Feature extraction and the global query

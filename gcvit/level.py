@@ -1,3 +1,5 @@
+# Generated from book/level.ipynb, digest 1da0c2de. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
 # Level

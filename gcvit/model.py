@@ -1,3 +1,5 @@
+# Generated from book/model.ipynb, digest 3da6e64b. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
 # Model

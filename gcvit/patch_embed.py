@@ -1,3 +1,5 @@
+# Generated from book/patch_embed.ipynb, digest dc450dc3. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module patch_embed
 # %% [markdown]
 r"""
 # Patch embedding

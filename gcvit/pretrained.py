@@ -1,3 +1,5 @@
+# Generated from book/pretrained.ipynb, digest 2ec88434. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
 # Pretrained

@@ -1,3 +1,5 @@
+# Generated from book/reduce_size.ipynb, digest fe1061eb. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module reduce_size
 # %% [markdown]
 r"""
 # Reduce size

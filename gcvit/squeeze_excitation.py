@@ -1,3 +1,5 @@
+# Generated from book/squeeze_excitation.ipynb, digest e7238cfa. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module squeeze_excitation
 # %% [markdown]
 r"""
 # Squeeze and excitation

@@ -1,3 +1,5 @@
+# Generated from book/window_attention.ipynb, digest b45a4d5b. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
 # Window attention
