@@ -10,7 +10,7 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapters tables stamp benchmark lock clean
+.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapter chapters tables stamp benchmark lock clean
 
 book: .venv/ready
 	$(BIN)/python tools/build_book.py
@@ -66,6 +66,12 @@ test-%: .venv-%/ready
 # NAMES="block level" takes these chapters only.
 chapters: .venv/ready
 	$(BIN)/python tools/chapters.py $(NAMES)
+
+# Lay down a new chapter: NAME=cross_attention TITLE="Cross attention", and
+# AFTER=block where it is not the last one.
+chapter: .venv/ready
+	$(BIN)/python tools/new_chapter.py $(NAME) "$(TITLE)" \
+		$(if $(AFTER),--after $(AFTER))
 
 tables: .venv/ready
 	$(BIN)/python tools/tables.py
