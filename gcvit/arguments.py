@@ -5,11 +5,13 @@ package keeps it: NumPy's numbers become Python's, so that they can be saved.
 For anything else it raises a `ValueError`.
 """
 
+import contextlib
 import inspect
 import math
 import numbers
 import operator
 import os
+import random
 from pathlib import Path
 
 import keras
@@ -70,8 +72,8 @@ def factor_or_none(name, value):
     return None if value is None else factor(name, value)
 
 
-def whole_number_or_none(name, value):
-    return None if value is None else whole_number(name, value)
+def whole_number_or_none(name, value, least=1):
+    return None if value is None else whole_number(name, value, least)
 
 
 # === More than one ===
@@ -202,6 +204,20 @@ def given(layer, cls):
         name: keras.activations.serialize(value) if callable(value) else value
         for name, value in values.items()
     }
+
+
+@contextlib.contextmanager
+def seeds_kept():
+    """Take no seed from what comes after: what is made inside is thrown away.
+
+    Keras draws the seeds of initializers and of dropouts from Python's own
+    generator.
+    """
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 # === What users bring ===

@@ -265,16 +265,18 @@ class DropPath(layers.Dropout):
     Args:
         rate: how likely an image's branch is set to zero, in [0, 1); the
             others are divided by `1 - rate`.
-        seed: an int, for the same choice in each run; `None` for any.
+        seed: an int of at least 0, for the same choice in each run; `None`
+            for any.
 
     Raises:
-        ValueError: for another rate.
+        ValueError: for another rate or seed.
 
     Source: Huang et al., arXiv 1603.09382; `DropPath` in timm.
     """
 
     def __init__(self, rate, seed=None, **kwargs):
         rate, one_per_image = arguments.rate("rate", rate), (None, 1, 1, 1)
+        seed = arguments.whole_number_or_none("seed", seed, least=0)
         super().__init__(rate, noise_shape=one_per_image, seed=seed, **kwargs)
 
     def get_config(self):

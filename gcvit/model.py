@@ -79,6 +79,7 @@ import numpy as np
 from keras import layers
 
 from gcvit import arguments
+from gcvit.arguments import seeds_kept
 from gcvit.checkpoints import load_whole
 from gcvit.level import Level
 from gcvit.patch_embed import PatchEmbed
@@ -96,9 +97,8 @@ from gcvit.variants import variant_arguments
 class GCViT(keras.Model):
     """The Global Context Vision Transformer, an image classifier.
 
-    Shapes: `(B, H, W, channels)` in, `(B, num_classes)` out. Height, width and
-    channels are fixed when the model is built; `check_image_size` says which
-    work. Images are normalised as the weights want it.
+    Shapes: `(B, H, W, channels)` in, `(B, num_classes)` out. Building fixes all
+    but `B`; `check_image_size` says what works. Images are normalised.
 
     Args:
         window_size: one window for each level, ints or (height, width) pairs.
@@ -218,9 +218,9 @@ class GCViT(keras.Model):
             layer.trainable = layer.trainable  # also of its new variables
 
     def call(self, inputs, training=None):
-        x = self.patch_embed(inputs)  # (B, H / 4, W / 4, C)
-        x = self.pos_drop(x, training=training)
-        for level in self.levels:
+        check_same_images(inputs.shape, self.image_shape)
+        x = self.pos_drop(self.patch_embed(inputs), training=training)
+        for level in self.levels:  # (B, H / 4, W / 4, C) comes in
             x = level(x, training=training)
         return self.head(self.pool(self.norm(x)))  # (B, num_classes)
 
@@ -257,8 +257,9 @@ class GCViT(keras.Model):
 
     def summary(self, input_shape=None, **kwargs):
         """Print the layers, building at most a twin; see `build_graph`."""
-        model = self if self.built else self.from_config(self.get_config())
-        model.build_graph(input_shape).summary(**kwargs)
+        with seeds_kept():
+            model = self if self.built else self.from_config(self.get_config())
+            model.build_graph(input_shape).summary(**kwargs)
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         """Load weights from a `.keras` or `.weights.h5` file: all, or none.

@@ -68,7 +68,11 @@ def stored_arrays(path):
     return arrays
 
 
+def same_arrays(some, others):
+    """Whether two lists hold the same arrays, to the bit."""
+    return len(some) == len(others) and all(map(np.array_equal, some, others))
+
+
 def same_weights(one, other):
     """Whether two layers have the same weights, to the bit."""
-    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
-    return all(np.array_equal(a, b) for a, b in pairs)
+    return same_arrays(one.get_weights(), other.get_weights())

@@ -1,155 +1,22 @@
-"""Each layer: equal to the official one, and a good citizen of Keras."""
+"""What all layers promise: the official numbers, and to suit Keras."""
 
 import inspect
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from keras import ops
+from cases import ARGUMENTS, CASES, make
+from conftest import DATA
+from helpers import numpy, random_arrays, randomize
 
 import gcvit
 from gcvit import check
-
-DATA = Path(__file__).parent / "data"
-
-# Every argument of every layer, none of them at its default.
-ARGUMENTS = {
-    gcvit.SqueezeAndExcitation: {"expansion": 0.5},
-    gcvit.ReduceSize: {"keepdims": True},
-    gcvit.PatchEmbed: {"embed_dim": 8},
-    gcvit.FeatureExtraction: {"keepdims": True},
-    gcvit.GlobalQueryGenerator: {"keepdims": (False, True)},
-    gcvit.WindowAttention: {
-        "window_size": (2, 4),
-        "num_heads": 2,
-        "global_query": True,
-        "qkv_bias": False,
-        "qk_scale": 0.3,
-        "attention_dropout": 0.1,
-        "projection_dropout": 0.2,
-    },
-    gcvit.DropPath: {"rate": 0.3, "seed": 7},
-    gcvit.MLP: {
-        "hidden_features": 12,
-        "out_features": 6,
-        "activation": "relu",
-        "dropout": 0.1,
-    },
-    gcvit.Block: {
-        "window_size": (2, 4),
-        "num_heads": 2,
-        "global_query": True,
-        "mlp_ratio": 2.0,
-        "qkv_bias": False,
-        "qk_scale": 0.3,
-        "dropout": 0.1,
-        "attention_dropout": 0.2,
-        "path_drop": 0.3,
-        "activation": "relu",
-        "layer_scale": 0.5,
-    },
-    gcvit.Level: {
-        "depth": 2,
-        "num_heads": 2,
-        "window_size": (2, 4),
-        "downsample": False,
-        "mlp_ratio": 2.0,
-        "qkv_bias": False,
-        "qk_scale": 0.3,
-        "dropout": 0.1,
-        "attention_dropout": 0.2,
-        "path_drop": (0.1, 0.3),
-        "layer_scale": 0.5,
-    },
-    gcvit.GCViT: {
-        "window_size": ((4, 2), (4, 2)),
-        "embed_dim": 8,
-        "depths": (2, 1),
-        "num_heads": (2, 4),
-        "drop_rate": 0.1,
-        "mlp_ratio": 2.0,
-        "qkv_bias": False,
-        "qk_scale": 0.3,
-        "attention_dropout": 0.2,
-        "path_drop": 0.3,
-        "layer_scale": 0.5,
-        "num_classes": 5,
-        "head_activation": "sigmoid",
-    },
-}
-
-# A layer's class, its arguments, the shapes of its inputs, batch 2.
-MAP, ODD, TOKENS = (2, 8, 8, 8), (2, 5, 7, 8), (2, 8, 8)
-LOCAL = {"window_size": (2, 4), "num_heads": 2, "global_query": False}
-GLOBAL = {**LOCAL, "global_query": True}
-CASES = {
-    "squeeze_excitation": (gcvit.SqueezeAndExcitation, {}, [ODD]),
-    "reduce_size": (gcvit.ReduceSize, {}, [MAP]),
-    "reduce_size_odd": (gcvit.ReduceSize, {"keepdims": True}, [ODD]),
-    "patch_embed": (gcvit.PatchEmbed, {"embed_dim": 8}, [(2, 32, 32, 3)]),
-    "patch_embed_odd": (gcvit.PatchEmbed, {"embed_dim": 4}, [(2, 9, 14, 3)]),
-    "feature_extraction": (gcvit.FeatureExtraction, {}, [MAP]),
-    "feature_extraction_odd": (gcvit.FeatureExtraction, {}, [ODD]),
-    "feature_extraction_keep": (
-        gcvit.FeatureExtraction,
-        {"keepdims": True},
-        [ODD],
-    ),
-    "global_query": (
-        gcvit.GlobalQueryGenerator,
-        {"keepdims": (False, True, False)},
-        [ODD],
-    ),
-    "attention_local": (gcvit.WindowAttention, LOCAL, [(6, 8, 8)]),
-    "attention_global": (
-        gcvit.WindowAttention,
-        GLOBAL,
-        [(6, 8, 8), (2, 2, 4, 8)],
-    ),
-    "drop_path": (gcvit.DropPath, {"rate": 0.5}, [MAP]),
-    "mlp": (gcvit.MLP, {"hidden_features": 12, "out_features": 6}, [TOKENS]),
-    "block_local": (gcvit.Block, LOCAL, [MAP]),
-    "block_global": (gcvit.Block, GLOBAL, [MAP, (2, 2, 4, 8)]),
-    "level": (
-        gcvit.Level,
-        {"depth": 2, "num_heads": 2, "window_size": 4, "layer_scale": 0.5},
-        [MAP],
-    ),
-    "level_last": (
-        gcvit.Level,
-        {
-            "depth": 2,
-            "num_heads": 2,
-            "window_size": (2, 4),
-            "downsample": False,
-        },
-        [(2, 4, 8, 8)],
-    ),
-}
 
 
 @pytest.fixture(params=CASES)
 def case(request):
     return CASES[request.param]
-
-
-def arrays(shapes):
-    """Fixed random inputs."""
-    generator = np.random.default_rng(0)
-    return [generator.normal(size=shape).astype("float32") for shape in shapes]
-
-
-def randomize(layer):
-    """Give every weight a value, so that none hides behind its initial one."""
-    generator = np.random.default_rng(1)
-    for weight in layer.weights:
-        weight.assign(generator.normal(0, 0.3, weight.shape))
-
-
-def numpy(tensor):
-    return ops.convert_to_numpy(tensor)
 
 
 # === Equal to the official layers ===
@@ -237,45 +104,7 @@ def test_parity_with_layer_scale(reference, images, run):
     assert not far
 
 
-# === What each layer computes ===
-
-
-def test_windows_are_cut_and_put_back():
-    x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    windows = numpy(gcvit.window_partition(ops.array(x), (2, 3)))
-    assert windows.shape == (8, 2, 3, 3)
-    # Row by row within an image, then the next image.
-    np.testing.assert_array_equal(windows[1], x[0, :2, 3:])
-    np.testing.assert_array_equal(windows[2], x[0, 2:, :3])
-    np.testing.assert_array_equal(windows[4], x[1, :2, :3])
-    back = gcvit.window_reverse(ops.array(windows), (2, 3), 4, 6)
-    np.testing.assert_array_equal(numpy(back), x)
-
-
-def test_square_windows_take_an_int():
-    x = ops.reshape(ops.arange(32), (1, 4, 8, 1))
-    windows = gcvit.window_partition(x, 4)
-    assert tuple(windows.shape) == (2, 4, 4, 1)
-    back = gcvit.window_reverse(windows, 4, 4, 8)
-    np.testing.assert_array_equal(numpy(back), numpy(x))
-
-
-def test_drop_path_drops_whole_samples():
-    x = np.ones((64, 2, 3, 4), "float32")
-    dropped = numpy(gcvit.DropPath(0.25, seed=3)(x, training=True))
-    kept = dropped[:, 0, 0, 0] != 0
-    np.testing.assert_allclose(
-        dropped, np.where(kept, 1 / 0.75, 0)[:, None, None, None] * x
-    )
-    assert 0 < kept.sum() < 64
-
-
-def test_drop_path_is_the_identity_at_inference():
-    (x,) = arrays([MAP])
-    layer = gcvit.DropPath(0.9)
-    np.testing.assert_array_equal(numpy(layer(x)), x)
-    np.testing.assert_array_equal(numpy(layer(x, training=False)), x)
-
+# === In training and outside ===
 
 ALL_RATES = {"dropout": 0.5, "attention_dropout": 0.5, "path_drop": 0.5}
 
@@ -294,79 +123,11 @@ ALL_RATES = {"dropout": 0.5, "attention_dropout": 0.5, "path_drop": 0.5}
 )
 def test_rates_are_for_training_only(name, rates, run):
     keras.utils.set_random_seed(0)
-    cls, arguments, shapes = CASES[name]
-    layer = cls(**arguments, **rates)
-    layer.build(*shapes)
-    randomize(layer)
-    inputs = arrays(shapes)
+    layer, inputs = make(name, **rates)
     quiet = numpy(run(layer, *inputs))
     np.testing.assert_array_equal(numpy(run(layer, *inputs)), quiet)
     loud = numpy(run(layer, *inputs, training=True))
     assert np.abs(loud - quiet).max() > 0.01 * quiet.std()
-
-
-@pytest.mark.parametrize("name", ["block_local", "block_global"])
-def test_without_both_branches_a_block_is_the_identity(name, run):
-    keras.utils.set_random_seed(0)
-    cls, arguments, shapes = CASES[name]
-    layer = cls(**arguments, path_drop=0.9999)
-    layer.build(*shapes)
-    randomize(layer)
-    inputs = arrays(shapes)
-    dropped = numpy(run(layer, *inputs, training=True))
-    np.testing.assert_array_equal(dropped, inputs[0])
-
-
-def test_attention_scores(run):
-    """Against a few lines of NumPy, in a window that is not square."""
-    windows, query = arrays([(6, 8, 8), (2, 2, 4, 8)])
-    layer = gcvit.WindowAttention(**GLOBAL, qk_scale=0.3)
-    layer.build((6, 8, 8), (2, 2, 4, 8))
-    randomize(layer)
-    answer, scores = layer(windows, query, return_attention_scores=True)
-    np.testing.assert_array_equal(numpy(answer), numpy(layer(windows, query)))
-
-    table = numpy(layer.relative_position_bias_table).reshape(3, 7, 2)
-    places = [(row, column) for row in range(2) for column in range(4)]
-    bias = np.array(
-        [
-            [table[r1 - r2 + 1, c1 - c2 + 3] for r2, c2 in places]
-            for r1, c1 in places
-        ]
-    )  # (N, N, heads)
-    keys_values = windows @ numpy(layer.qkv.kernel) + numpy(layer.qkv.bias)
-    keys, values = keys_values[..., :8], keys_values[..., 8:]
-    # Three windows an image: each of them gets its own image's query.
-    queries = np.repeat(query.reshape(2, 8, 8), 3, axis=0)
-    heads = []
-    for head in range(2):
-        part = slice(4 * head, 4 * head + 4)
-        logits = 0.3 * queries[..., part] @ keys[..., part].swapaxes(1, 2)
-        weights = np.exp(logits + bias[..., head])
-        weights /= weights.sum(-1, keepdims=True)
-        np.testing.assert_allclose(
-            numpy(scores)[:, head], weights, rtol=1e-4, atol=1e-6
-        )
-        heads.append(weights @ values[..., part])
-    expected = np.concatenate(heads, -1) @ numpy(layer.proj.kernel)
-    np.testing.assert_allclose(
-        numpy(answer), expected + numpy(layer.proj.bias), rtol=1e-4, atol=1e-5
-    )
-
-
-@pytest.mark.parametrize("arguments", [LOCAL, GLOBAL])
-def test_attention_scores_of_symbolic_inputs(arguments):
-    inputs = [keras.Input((8, 8)), keras.Input((2, 4, 8))]
-    if not arguments["global_query"]:
-        inputs.pop()
-    layer = gcvit.WindowAttention(**arguments)
-    answer, scores = layer(*inputs, return_attention_scores=True)
-    assert answer.shape == (None, 8, 8)
-    assert scores.shape == (None, 2, 8, 8)
-    model = keras.Model(inputs, [answer, scores])
-    answer, scores = model(arrays([(2, *x.shape[1:]) for x in inputs]))
-    assert tuple(answer.shape) == (2, 8, 8)
-    assert tuple(scores.shape) == (2, 2, 8, 8)
 
 
 # === Good citizens of Keras ===
@@ -396,16 +157,41 @@ def test_config_has_every_argument(cls):
 
 
 @pytest.mark.parametrize("cls", ARGUMENTS)
-def test_config_round_trip(cls):
+def test_config_goes_through_json(cls):
     layer = cls(**ARGUMENTS[cls], dtype="mixed_bfloat16")
     config = layer.get_config()
     assert cls.from_config(config).get_config() == config
-    # The way into a file and back; JSON turns tuples into lists.
+    written = json.dumps(config)
+    again = cls.from_config(json.loads(written))
+    # JSON turns tuples into lists.
+    assert json.dumps(again.get_config()) == written
+    assert again.dtype_policy.name == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize("cls", ARGUMENTS)
+def test_serialized_layer_goes_through_json(cls):
+    layer = cls(**ARGUMENTS[cls])
     written = json.dumps(keras.saving.serialize_keras_object(layer))
     read = keras.saving.deserialize_keras_object(json.loads(written))
     assert type(read) is cls
-    assert json.dumps(read.get_config()) == json.dumps(config)
-    assert read.dtype_policy.name == "mixed_bfloat16"
+    assert json.dumps(read.get_config()) == json.dumps(layer.get_config())
+
+
+def as_numpy(value):
+    """The same argument, of NumPy; a function for the name of one."""
+    if isinstance(value, str):
+        return keras.activations.get(value)
+    return np.array(value) if np.iterable(value) else np.array(value)[()]
+
+
+@pytest.mark.parametrize("cls", ARGUMENTS)
+def test_arguments_that_are_no_plain_python(cls):
+    """Numbers and arrays of NumPy, functions, and objects for the dtype."""
+    others = {name: as_numpy(x) for name, x in ARGUMENTS[cls].items()}
+    policy = keras.DTypePolicy("mixed_bfloat16")
+    layer = cls(**others, dtype=policy, name="mine")
+    plain = cls(**ARGUMENTS[cls], dtype="mixed_bfloat16", name="mine")
+    assert json.dumps(layer.get_config()) == json.dumps(plain.get_config())
 
 
 @pytest.mark.parametrize("cls", ARGUMENTS)
@@ -438,7 +224,7 @@ def test_output_shape_and_saved_layer(case, run, tmp_path):
     inputs = symbols(shapes)
     outputs = layer(*inputs)
     randomize(layer)
-    answer = numpy(run(layer, *arrays(shapes)))
+    answer = numpy(run(layer, *random_arrays(*shapes)))
     assert layer.compute_output_shape(*shapes) == answer.shape
     unknown = (None, *answer.shape[1:])
     assert layer.compute_output_shape(*(x.shape for x in inputs)) == unknown
@@ -449,7 +235,7 @@ def test_output_shape_and_saved_layer(case, run, tmp_path):
     again = [x for x in loaded.layers if type(x) is cls]
     assert len(again) == 1
     np.testing.assert_array_equal(
-        numpy(run(again[0], *arrays(shapes))), answer
+        numpy(run(again[0], *random_arrays(*shapes))), answer
     )
 
 
@@ -458,8 +244,51 @@ def test_mixed_precision(case, run):
     cls, arguments, shapes = case
     layer = cls(**arguments, dtype="mixed_bfloat16")
     layer.build(*shapes)
-    answer = run(layer, *arrays(shapes))
+    answer = run(layer, *random_arrays(*shapes))
     assert keras.backend.standardize_dtype(answer.dtype) == "bfloat16"
     assert {weight.dtype for weight in layer.weights} <= {"float32"}
     for child in layer._flatten_layers():
         assert child.dtype_policy.name == "mixed_bfloat16", child.path
+
+
+# === Batches of any size ===
+
+
+def resized(shapes, images):
+    """The shapes for another number of images than 2."""
+    return [(batch // 2 * images, *rest) for batch, *rest in shapes]
+
+
+def compiled(layer, inputs_shapes):
+    """A layer as one program for any batch, where the backend has such."""
+    if keras.backend.backend() != "tensorflow":
+        return layer
+    import tensorflow as tf
+
+    signature = [
+        tf.TensorSpec((None, *shape[1:]), "float32") for shape in inputs_shapes
+    ]
+    return tf.function(layer, input_signature=signature)
+
+
+def test_batch_of_any_size_even_none(case, run):
+    """No image, one and three: alone, and in the graph of a model."""
+    cls, arguments, shapes = case
+    layer = cls(**arguments)
+    symbolic = symbols(shapes)
+    graph = keras.Model(symbolic, layer(*symbolic))
+    randomize(layer)
+    program = compiled(layer, shapes)
+    three = random_arrays(*resized(shapes, 3))
+    answer = numpy(run(layer, *three))
+    each = len(answer) // 3  # windows, or one map
+    for images in (0, 1, 3):
+        inputs = [x[: len(x) // 3 * images] for x in three]
+        for call in (layer, program):
+            found = numpy(run(call, *inputs))
+            assert found.shape == (each * images, *answer.shape[1:])
+            np.testing.assert_allclose(
+                found, answer[: each * images], rtol=1e-4, atol=1e-5
+            )
+    found = numpy(run(graph, [x[:0] for x in three]))
+    assert found.shape == (0, *answer.shape[1:])

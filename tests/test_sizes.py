@@ -1,26 +1,14 @@
 """Image sizes and windows: which fit, what is computed, what is refused."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
+from helpers import SMALL, numpy, random_images, small_model
 
 import gcvit
-from gcvit import check
-
-TINY = {
-    "embed_dim": 8,
-    "depths": (2, 2),
-    "num_heads": (1, 2),
-    "num_classes": 5,
-    "head_activation": None,
-}
-
-
-def random_values(model):
-    generator = np.random.default_rng(1)
-    for weight in model.weights:
-        weight.assign(generator.normal(0, 0.3, weight.shape))
-
+from gcvit import check, sizes
 
 # === Which sizes fit ===
 
@@ -125,11 +113,78 @@ def test_no_window(window):
         gcvit.WindowAttention(window, 2, False)
 
 
+# === Windows that are chosen, and the images for them ===
+
+# What a user's photographs may be, and every square.
+PHOTOS = [(240, 320), (320, 240), (480, 640), (1080, 1920)]
+PHOTOS += [(side, side) for side in range(32, 513)]
+
+
+def test_windows_that_are_chosen_have_images_that_work():
+    for photo in PHOTOS:
+        windows = gcvit.windows_for(photo)
+        *smallest, channels = sizes.smallest_image_shape(windows)
+        assert channels == 3
+        assert len(sizes.check_image_size(smallest, windows)) == 4, photo
+        # Rounded up to whole tokens, the photograph is one of them.
+        rounded = tuple(-side // 4 * -4 for side in photo)
+        assert rounded in sizes.image_sizes_for(windows), photo
+
+
+NO_IMAGE = (7, 5)
+
+
+def test_windows_that_no_image_works_with():
+    model = gcvit.GCViT(**{**SMALL, "window_size": NO_IMAGE})
+    for ask in (
+        lambda: sizes.smallest_image_shape(NO_IMAGE),
+        model.summary,
+        model.build_graph,
+        lambda: model.load_weights("any.weights.h5"),
+    ):
+        with pytest.raises(ValueError, match=r"no image works.*\(7, 5\)"):
+            ask()
+    with pytest.raises(ValueError, match="there are none"):
+        sizes.check_image_size(64, NO_IMAGE)
+    assert not model.built
+
+
+def sizes_in(text):
+    """Every (height, width) that a message names before 3 channels."""
+    found = re.findall(r"(\d+), (\d+), 3\)", text)
+    return [tuple(map(int, size)) for size in found]
+
+
+# 60 is small, and like 300: 32 times its last window is no size that works.
+@pytest.mark.parametrize("size", [60, (60, 80)])
+def test_what_is_said_before_the_build_names_sizes_that_work(
+    size, capsys, tmp_path
+):
+    """Printed or raised, by a summary and by both ways to load."""
+    windows = gcvit.windows_for(size)
+    settings = {"depths": (1,) * 4, "num_heads": (1,) * 4}
+    model = gcvit.GCViT(**{**SMALL, **settings, "window_size": windows})
+    model.summary()
+    said = capsys.readouterr().out
+    path = tmp_path / "other.weights.h5"
+    small_model().save_weights(path)
+    with pytest.raises(ValueError) as error:
+        model.load_weights(path)
+    said += str(error.value)
+    assert not model.built
+    assert len(sizes_in(said)) >= 2
+    with pytest.raises(ValueError) as error:
+        gcvit.load_checkpoint(model, path)
+    said += str(error.value)
+    for found in sizes_in(said):
+        assert sizes.check_image_size(found, windows)
+
+
 # === What the model makes of them ===
 
 
 def test_model_refuses_a_size_that_does_not_fit():
-    model = gcvit.GCViT(window_size=(4, 4), **TINY)
+    model = gcvit.GCViT(**SMALL)
     with pytest.raises(ValueError) as error:
         model.build((None, 32, 48, 3))
     message = str(error.value)
@@ -140,7 +195,7 @@ def test_model_refuses_a_size_that_does_not_fit():
 
 
 def test_model_refuses_another_size_than_it_was_built_for():
-    model = gcvit.GCViT(window_size=(4, 4), **TINY)
+    model = gcvit.GCViT(**SMALL)
     model.build((None, 32, 32, 3))
     # 64 px would fit these windows, with one halving more.
     for size in (64, 36):
@@ -151,38 +206,9 @@ def test_model_refuses_another_size_than_it_was_built_for():
 
 
 def test_model_needs_to_know_its_size():
-    model = gcvit.GCViT(window_size=(4, 4), **TINY)
+    model = gcvit.GCViT(**SMALL)
     with pytest.raises(ValueError):
         model.build((None, None, None, 3))
-
-
-def test_level_refuses_a_map_that_does_not_fit():
-    level = gcvit.Level(2, 2, (2, 4))
-    with pytest.raises(ValueError, match=r"window_size=\(2, 4\).*6×12"):
-        level.build((None, 6, 12, 8))
-
-
-def test_block_refuses_a_map_that_does_not_fit():
-    block = gcvit.Block((2, 4), 2, False)
-    with pytest.raises(ValueError, match=r"window_size=\(2, 4\).*6×10"):
-        block.build((None, 6, 10, 8))
-
-
-@pytest.mark.parametrize("cls", [gcvit.WindowAttention, gcvit.Block])
-def test_heads_must_divide_channels(cls):
-    layer = cls((2, 4), 3, False)
-    shape = (None, 8, 8) if cls is gcvit.WindowAttention else (None, 4, 8, 8)
-    with pytest.raises(ValueError, match="num_heads=3.*8"):
-        layer.build(shape)
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [gcvit.SqueezeAndExcitation, gcvit.ReduceSize, gcvit.FeatureExtraction],
-)
-def test_too_few_channels_for_the_squeeze(layer):
-    with pytest.raises(ValueError, match="3 channels"):
-        layer().build((None, 8, 8, 3))
 
 
 # === Images that are not square ===
@@ -190,7 +216,7 @@ def test_too_few_channels_for_the_squeeze(layer):
 
 def flip(weight):
     """The same weight for an image whose height and width are exchanged."""
-    value = keras.ops.convert_to_numpy(weight)
+    value = numpy(weight)
     if value.ndim == 4:  # a convolution's kernel, (height, width, …)
         return value.swapaxes(0, 1)
     return value
@@ -198,13 +224,11 @@ def flip(weight):
 
 def flip_tables(model, twin):
     """Bias tables hold (2h - 1) × (2w - 1) offsets, row by row."""
-    levels = [x for x in model.layers if isinstance(x, gcvit.Level)]
-    twins = [x for x in twin.layers if isinstance(x, gcvit.Level)]
-    for level, other in zip(levels, twins):
+    for level, other in zip(model.levels, twin.levels):
         for block, its_twin in zip(level.blocks, other.blocks):
             h, w = block.window_size
             table = block.attn.relative_position_bias_table
-            value = keras.ops.convert_to_numpy(table)
+            value = numpy(table)
             value = value.reshape(2 * h - 1, 2 * w - 1, -1).swapaxes(0, 1)
             its_twin.attn.relative_position_bias_table.assign(
                 value.reshape(table.shape)
@@ -214,19 +238,17 @@ def flip_tables(model, twin):
 @pytest.fixture(scope="module")
 def wide(run):
     """A model of images that are not square, two of them, and its logits."""
-    model = gcvit.GCViT(window_size=((2, 3), (4, 6)), **TINY)
-    model.build((None, 32, 48, 3))
-    random_values(model)
-    x = np.random.default_rng(0).normal(size=(2, 32, 48, 3))
-    x = x.astype("float32")
-    return model, x, keras.ops.convert_to_numpy(run(model, x))
+    windows = {"window_size": ((2, 3), (4, 6)), "head_activation": None}
+    model = small_model((None, 32, 48, 3), **windows)
+    x = random_images(width=48)
+    return model, x, numpy(run(model, x))
 
 
 def test_image_on_its_side_has_the_same_logits(wide, run):
     """Height and width are never mixed up: exchange them everywhere."""
     model, x, logits = wide
-    twin = gcvit.GCViT(window_size=((3, 2), (6, 4)), **TINY)
-    twin.build((None, 48, 32, 3))
+    windows = {"window_size": ((3, 2), (6, 4)), "head_activation": None}
+    twin = small_model((None, 48, 32, 3), **windows)
     twin.set_weights([flip(weight) for weight in model.weights])
     x = x.swapaxes(1, 2)
     # With the tables as they were, the answer is another.
@@ -240,5 +262,5 @@ def test_saved_model_that_is_not_square(wide, tmp_path, run):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.get_config() == model.get_config()
-    answer = keras.ops.convert_to_numpy(run(loaded, x))
+    answer = numpy(run(loaded, x))
     np.testing.assert_array_equal(answer, logits)
