@@ -455,8 +455,28 @@ numbers of halvings, to which the weights do not belong.
 
 Nothing changes shape but the bias tables, which have one row for each offset
 within a window. Read such a table as a small image, with one channel for each
-head, and resize it.
+head, and resize it. `ops.image.resize` would do it in float32, whatever the
+model is in. So do it by hand: a resized row of pixels is a matrix times the
+old row, and bicubic weights make the matrix.
 """
+
+
+# %%
+def bicubic_weights(old, new):
+    """Give the matrix that makes `new` pixels of a row of `old` ones.
+
+    If the row gets shorter, each new pixel is an average over all that it
+    replaces, which is called antialiasing.
+
+    Returns:
+        A float64 array `(new, old)`.
+    """
+    centers = (np.arange(new) + 0.5) * old / new - 0.5
+    x = abs(centers[:, None] - np.arange(old)) / max(old / new, 1)
+    near = (1.5 * x - 2.5) * x**2 + 1
+    far = ((2.5 - 0.5 * x) * x - 4) * x + 2
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0))
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 # %%
@@ -469,23 +489,19 @@ def resize_bias_table(table, window_size, new_window_size):
         new_window_size: those of the windows that the result is for.
 
     Returns:
-        A table for the new windows.
+        A table for the new windows, a float64 array.
 
     Raises:
         ValueError: for a window size that is none.
     """
     h, w = size_pair(window_size)
     new_h, new_w = size_pair(new_window_size)
-    heads = table.shape[-1]
-    image = ops.reshape(table, (1, 2 * h - 1, 2 * w - 1, heads))
-    image = ops.image.resize(
-        image,
-        (2 * new_h - 1, 2 * new_w - 1),
-        interpolation="bicubic",
-        antialias=True,
-        data_format="channels_last",
-    )
-    return ops.reshape(image, (-1, heads))
+    table = ops.convert_to_numpy(table).astype("float64")
+    image = table.reshape(2 * h - 1, 2 * w - 1, -1)
+    rows = bicubic_weights(2 * h - 1, 2 * new_h - 1)
+    columns = bicubic_weights(2 * w - 1, 2 * new_w - 1)
+    image = np.einsum("ih,jw,hwc->ijc", rows, columns, image, optimize=True)
+    return image.reshape(-1, table.shape[-1])
 
 
 # %%
@@ -584,6 +600,7 @@ the cache: no half file is ever taken for a whole one.
 ### All in one
 """
 
+
 # %%
 def from_pretrained(
     variant,
@@ -633,6 +650,8 @@ def from_pretrained(
             f"source={source!r} and weights_path={weights_path!r} are two "
             "files; give one of them."
         )
+    if weights_path is not None:
+        weights_path = arguments.file_path("weights_path", weights_path)
     if image_size is not None:  # fails before a download
         trained = smallest_image_shape(model.window_size)[:2]
         scale_windows(model.window_size, trained, image_size)
