@@ -367,12 +367,15 @@ def load_whole(model, path, skip_mismatch):
             )
         check_windows(model.window_size, path)
         found = stored_shapes(path)
+        advice = "With skip_mismatch=True, what fits is loaded."
+
+        def check():
+            check_same(found, shapes_when_saved(model), path, advice)
+
+        if len(found) != len(model.weights):  # Keras minds no left-overs
+            check()
         try:
-            if len(found) != len(model.weights):
-                raise ValueError(f"{path} has another number of weights.")
             yield path
         except ValueError:  # Keras knows one weight; name all that differ
-            wanted = shapes_when_saved(model)
-            advice = "With skip_mismatch=True, what fits is loaded."
-            check_same(found, wanted, path, advice)
+            check()
             raise

@@ -3,16 +3,19 @@
 import argparse
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
-from helpers import stored_arrays
+from helpers import numpy, stored_arrays
 from safetensors import deserialize
 from safetensors.numpy import save_file
 
 import gcvit
+from gcvit.pretrained import named_weights
 
 try:
     import torch
@@ -22,6 +25,10 @@ except ImportError:  # as where one backend is tested alone
 NEEDS_PYTORCH = pytest.mark.skipif(
     torch is None,
     reason="PyTorch is not installed here; make test-checkpoints has it",
+)
+NEEDS_LORA = pytest.mark.skipif(
+    not hasattr(keras.layers.Dense, "enable_lora"),
+    reason="this Keras has no LoRA",
 )
 DATA = Path(__file__).parent / "data"
 # For tests to which it does not matter which of the two models it is.
@@ -95,6 +102,56 @@ def assert_refused(model, path, *texts):
     for text in (str(path), *texts):
         assert text in str(error.value)
     assert all(map(np.array_equal, before, model.get_weights()))
+
+
+# === A tiny model of any precision ===
+
+# One level, for 16 pixels.
+TINY = {"shape": (None, 16, 16, 3), "window_size": (4,)}
+TINY |= {"depths": (2,), "num_heads": (1,)}
+
+
+def float64_on_jax():
+    """JAX has float64 only where it is asked for."""
+    if keras.backend.backend() != "jax":
+        return nullcontext()
+    import jax
+
+    return jax.enable_x64(True)
+
+
+def pytorch_axes(name, array):
+    """The inverse of `keras_axes`."""
+    if name.endswith("kernel"):
+        is_depthwise = name.endswith("conv.0.kernel") and array.ndim == 4
+        channels = (2, 3) if is_depthwise else (3, 2)
+        array = (
+            array.transpose(*channels, 0, 1) if array.ndim == 4 else array.T
+        )
+    return np.ascontiguousarray(array)
+
+
+def save_as(model, ending, folder):
+    """Save a model's weights in its own precision and under its own names."""
+    path = folder / f"weights{ending}"
+    if ending == ".keras":
+        model.save(path)
+        return path
+    if ending == ".weights.h5":
+        model.save_weights(path)
+        return path
+    arrays = {
+        name: pytorch_axes(name, numpy(weight))
+        for name, weight in named_weights(model).items()
+    }
+    if ending == ".safetensors":
+        save_file(arrays, path)
+        return path
+    dtype = getattr(torch, model.variable_dtype)
+    # PyTorch takes no bfloat16 of NumPy; float64 holds every other number.
+    wide = {name: array.astype("float64") for name, array in arrays.items()}
+    torch.save({n: torch.tensor(wide[n]).to(dtype) for n in wide}, path)
+    return path
 
 
 # === Formats ===
