@@ -7,8 +7,9 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 	tests/test_sizes.py tests/test_arguments.py tests/test_layers.py \
 	tests/test_window_attention.py tests/test_block.py tests/test_level.py \
 	tests/test_model.py tests/test_load_weights.py tests/test_training.py \
-	tests/test_gradients.py tests/test_variants.py \
-	tests/test_pretrained.py tests/test_check.py
+	tests/test_gradients.py tests/test_variants.py tests/test_checkpoints.py \
+	tests/test_downloads.py tests/test_pretrained.py \
+	tests/test_variants_published.py tests/test_check.py
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -49,7 +50,8 @@ test-oldest: .venv-oldest/ready
 test-checkpoints: .venv-torch/ready
 	for backend in tensorflow jax torch; do \
 		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
-			--numprocesses 2 tests/test_pretrained.py || exit 1; \
+			--numprocesses 2 tests/test_checkpoints.py \
+			tests/test_downloads.py tests/test_pretrained.py || exit 1; \
 	done
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does

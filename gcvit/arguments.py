@@ -239,10 +239,11 @@ def has_nan(values):
     One that is only traced has no values.
     """
     try:
-        values = np.asarray(values)
+        values = keras.ops.convert_to_numpy(values)
     except Exception:  # noqa: BLE001 -- each backend has its own for tracing
         return False
-    return values.dtype.kind == "f" and bool(np.isnan(values).any())
+    is_float = values.dtype.kind in "fV"  # V is NumPy's word for bfloat16
+    return is_float and bool(np.isnan(values).any())
 
 
 def photos(name, images):
@@ -262,7 +263,7 @@ def photos(name, images):
     if not hasattr(images, "shape"):  # as of PIL's images, and lists
         images = np.asarray(images)
     shape = tuple(images.shape)
-    if len(shape) not in (3, 4) or shape[-1] != 3:
+    if len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape[-3:]:
         raise ValueError(
             f"{name} of shape {shape} are no photos; (height, width, 3) or "
             "(batch, height, width, 3) would work."

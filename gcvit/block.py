@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest 5285e48a. To carry an edit back:
+# Generated from book/block.ipynb, digest 5bcfe0e5. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""

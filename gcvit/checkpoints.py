@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from gcvit.arguments import file_path
-from gcvit.sizes import size_pair, smallest_image_shape
+from gcvit.sizes import level_windows, size_pair, smallest_image_shape
 
 # === Each format ===
 
@@ -178,11 +178,13 @@ def damage_named(path):
     """Turn what the libraries raise for a damaged file into a `ValueError`."""
     try:
         yield
-    except (ImportError, MemoryError, ValueError):
+    except (ImportError, MemoryError):
         raise
     except Exception as error:  # each library has its own
         if getattr(error, "errno", None):  # a full disk, say
             raise
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise  # it is from here, and says more
         raise ValueError(
             f"{path} is truncated or corrupted: {error}"
         ) from error
@@ -245,7 +247,7 @@ def stored_windows(path):
 
     Returns:
         A list of (height, width) pairs; `None` where the file does not say,
-        as all but `.keras` files.
+        as all but `.keras` files, or calls something else `window_size`.
     """
     if not zipfile.is_zipfile(path):
         return None
@@ -255,7 +257,10 @@ def stored_windows(path):
         stored = json.loads(archive.read("config.json"))
     config = stored.get("config") if isinstance(stored, dict) else None
     windows = config.get("window_size") if isinstance(config, dict) else None
-    return windows and [size_pair(window) for window in windows]
+    try:
+        return list(map(size_pair, level_windows("window_size", windows)))
+    except ValueError:
+        return None
 
 
 def check_windows(window_size, path):
@@ -362,12 +367,15 @@ def load_whole(model, path, skip_mismatch):
             )
         check_windows(model.window_size, path)
         found = stored_shapes(path)
+        advice = "With skip_mismatch=True, what fits is loaded."
+
+        def check():
+            check_same(found, shapes_when_saved(model), path, advice)
+
+        if len(found) != len(model.weights):  # Keras minds no left-overs
+            check()
         try:
-            if len(found) != len(model.weights):
-                raise ValueError(f"{path} has another number of weights.")
             yield path
         except ValueError:  # Keras knows one weight; name all that differ
-            wanted = shapes_when_saved(model)
-            advice = "With skip_mismatch=True, what fits is loaded."
-            check_same(found, wanted, path, advice)
+            check()
             raise

@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest 3da6e64b. To carry an edit back:
+# Generated from book/model.ipynb, digest 07197392. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -79,7 +79,6 @@ import numpy as np
 from keras import layers
 
 from gcvit import arguments
-from gcvit.arguments import seeds_kept
 from gcvit.checkpoints import load_whole
 from gcvit.level import Level
 from gcvit.patch_embed import PatchEmbed
@@ -257,7 +256,7 @@ class GCViT(keras.Model):
 
     def summary(self, input_shape=None, **kwargs):
         """Print the layers, building at most a twin; see `build_graph`."""
-        with seeds_kept():
+        with arguments.seeds_kept():
             model = self if self.built else self.from_config(self.get_config())
             model.build_graph(input_shape).summary(**kwargs)
 

@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest 2ec88434. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest d6209404. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -471,7 +471,7 @@ def resize_bias_table(table, window_size, new_window_size):
         new_window_size: those of the windows that the result is for.
 
     Returns:
-        A table for the new windows.
+        A table for the new windows, a tensor.
 
     Raises:
         ValueError: for a window size that cannot be one.
@@ -635,6 +635,8 @@ def from_pretrained(
             f"source={source!r} and weights_path={weights_path!r} are two "
             "files; give one of them."
         )
+    if weights_path is not None:
+        weights_path = arguments.file_path("weights_path", weights_path)
     if image_size is not None:  # fails before a download
         trained = smallest_image_shape(model.window_size)[:2]
         scale_windows(model.window_size, trained, image_size)

@@ -24,6 +24,8 @@ import pytest
 
 import gcvit
 
+pytest_plugins = ["checkpoint_files"]  # fixtures
+
 DATA = Path(__file__).parent / "data"
 PACKAGE_DATA = Path(gcvit.__file__).parent / "data"
 CHECKPOINTS = {

@@ -243,7 +243,9 @@ def link_from(after, name, title, following):
         last.source = f"Next: [{title}]({name}.ipynb).\n\n{last.source}"
     path = ROOT / "book" / f"{after}.ipynb"
     nbformat.write(notebook, path)
-    chapters.module_path(after).write_text(chapters.module_text(after), "utf-8")
+    chapters.module_path(after).write_text(
+        chapters.module_text(after), "utf-8"
+    )
 
 
 def lay_down(name, title, after):
