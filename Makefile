@@ -68,8 +68,10 @@ test-%: .venv-%/ready
 chapters: .venv/ready
 	$(BIN)/python tools/chapters.py $(NAMES)
 
+# The tables of the architecture page, and GCViT on one page.
 tables: .venv/ready
 	$(BIN)/python tools/tables.py
+	$(BIN)/python tools/one_page.py
 
 # Write the address in _config.yml everywhere it stands.
 stamp: .venv/ready
