@@ -77,8 +77,10 @@ chapter: .venv/ready
 	$(BIN)/python tools/new_chapter.py $(NAME) "$(TITLE)" \
 		$(if $(AFTER),--after $(AFTER))
 
+# The tables of the architecture page, and GCViT on one page.
 tables: .venv/ready
 	$(BIN)/python tools/tables.py
+	$(BIN)/python tools/one_page.py
 
 # Write the address in _config.yml everywhere it stands.
 stamp: .venv/ready
