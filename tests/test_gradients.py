@@ -118,7 +118,9 @@ def test_gradient_through_each_map(name):
         shape = {"stem": (1, 8, 8, 8), "level_0": (1, 8, 8, 8)}
         (factors,) = random_arrays(shape.get(name, (1, 4, 4, 16)))
         found = image_gradient(model, images, name, factors.astype("float64"))
-        step = 1e-5 * direction
+        # Keras 3.15 takes means and norms in float32 on JAX and PyTorch.
+        is_exact = keras.backend.backend() == "tensorflow"
+        step = (1e-5 if is_exact else 3e-3) * direction
         ends = [
             numpy(
                 model.feature_maps(ops.convert_to_tensor(x, "float64"))[name]
@@ -128,4 +130,5 @@ def test_gradient_through_each_map(name):
     change = ((ends[0] - ends[1]) * factors).sum() / 2
     assert found.dtype == "float64"
     assert (found != 0).mean() > 0.9
-    np.testing.assert_allclose((found * step).sum(), change, rtol=1e-5)
+    rtol = 1e-5 if is_exact else 0.01
+    np.testing.assert_allclose((found * step).sum(), change, rtol=rtol)
