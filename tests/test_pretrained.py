@@ -349,7 +349,7 @@ class OwnStem(keras.layers.Layer):
 
     def __init__(self):
         super().__init__()
-        self.mine = keras.layers.Conv2D(8, 4, strides=4)
+        self.mine = keras.layers.Conv2D(8, 4, strides=4, name="mine")
 
     def build(self, input_shape):
         self.mine.build(input_shape)
@@ -376,14 +376,11 @@ def test_another_stem_is_named(tmp_path):
 
 def test_a_stem_of_another_shape_is_named(tmp_path):
     small_model().save_weights(tmp_path / "weights.weights.h5")
-    model = gcvit.GCViT(**SMALL)
-    model.patch_embed.proj = keras.layers.Conv2D(8, 5, 2, "same")
-    model.build(SHAPE)
     assert_refused(
-        model,
+        small_model((None, 32, 32, 4)),
         tmp_path / "weights.weights.h5",
         "Only in the file: patch_embed.proj.kernel (3, 3, 3, 8). ",
-        "Only in the model: patch_embed.proj.kernel (5, 5, 3, 8). ",
+        "Only in the model: patch_embed.proj.kernel (3, 3, 4, 8). ",
     )
 
 
