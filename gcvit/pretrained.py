@@ -455,9 +455,9 @@ numbers of halvings, to which the weights do not belong.
 
 Nothing changes shape but the bias tables, which have one row for each offset
 within a window. Read such a table as a small image, with one channel for each
-head, and resize it. `ops.image.resize` would do it in float32, whatever the
-model is in. So do it by hand: a resized row of pixels is a matrix times the
-old row, and bicubic weights make the matrix.
+head, and resize it. On TensorFlow, `ops.image.resize` would do it in float32,
+whatever the model is in. So do it by hand: a resized row of pixels is a matrix
+times the old row, and bicubic weights make the matrix.
 """
 
 
