@@ -1,6 +1,7 @@
 """What of an output has to stay the same when a chapter is run again.
 
-Two things differ from run to run and from machine to machine, and are left out:
+Two things differ from run to run and from machine to machine. They are left
+out:
 
 - durations, such as the "12s 345ms/step" of a training: `DURATION`;
 - an SVG's coordinates, which move by a digit. Of an SVG the texts and the
@@ -18,7 +19,7 @@ DURATION = re.compile(r"\b\d+(\.\d+)? ?(us|µs|ms|s|seconds)\b(/step)?")
 SVG = re.compile(r"(?s)<\?xml.*</svg>")
 SVG_TEXT = re.compile(r"(?s)<text\b[^>]*>(.*?)</text>")
 # As a style or an attribute; names of an SVG's parts begin with # too.
-COLOUR = re.compile(r'(?:fill|stroke|stop-color)[:=]\s*"?(#[0-9a-fA-F]{3,8})\b')
+COLOUR = re.compile(r'(?:fill|stroke|stop-color)[:=]\s*"?(#[0-9a-fA-F]+)\b')
 TAG = re.compile(r"<[^>]*>")  # those within a text have coordinates
 DECIMAL = re.compile(r"\d+\.\d+")
 SIGNIFICANT_DIGITS = 3
