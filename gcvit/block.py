@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest 5bcfe0e5. To carry an edit back:
+# Generated from book/block.ipynb, digest 38b3ad21. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""
@@ -275,9 +275,13 @@ class DropPath(layers.Dropout):
     """
 
     def __init__(self, rate, seed=None, **kwargs):
-        rate, one_per_image = arguments.rate("rate", rate), (None, 1, 1, 1)
-        seed = arguments.whole_number_or_none("seed", seed, least=0)
-        super().__init__(rate, noise_shape=one_per_image, seed=seed, **kwargs)
+        one_per_image = (None, 1, 1, 1)
+        super().__init__(
+            arguments.rate("rate", rate),
+            noise_shape=one_per_image,
+            seed=arguments.whole_number_or_none("seed", seed, least=0),
+            **kwargs,
+        )
 
     def get_config(self):
         config = super().get_config()
@@ -338,7 +342,7 @@ class MLP(layers.Layer):
     def build(self, input_shape):
         dim = input_shape[-1]
         hidden_features = self.hidden_features or dim
-        (*_, output_dim) = self.compute_output_shape(input_shape)
+        output_dim = self.out_features or dim
         dtype = self.dtype_policy
         self.fc1 = layers.Dense(
             hidden_features, activation=self.activation, dtype=dtype

@@ -1,3 +1,5 @@
+# Generated from book/flowers.ipynb, digest 51e0dfb6. To carry an edit back:
+# .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
 # Flowers

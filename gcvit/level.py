@@ -1,4 +1,4 @@
-# Generated from book/level.ipynb, digest 1da0c2de. To carry an edit back:
+# Generated from book/level.ipynb, digest c520c2ea. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
@@ -168,10 +168,10 @@ class Level(layers.Layer):
         self.layer_scale = arguments.number_or_none("layer_scale", layer_scale)
 
     def build(self, input_shape):
-        halvings = check_map(input_shape[1:3], self.window_size)
+        count = check_map(input_shape[1:3], self.window_size)  # of halvings
         dtype = self.dtype_policy
         self.q_global_gen = GlobalQueryGenerator(
-            [False] * halvings or [True], dtype=dtype
+            [False] * count or [True], dtype=dtype
         )
         path_drop = np.broadcast_to(self.path_drop, self.depth).tolist()
         self.blocks = [

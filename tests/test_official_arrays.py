@@ -19,7 +19,7 @@ from keras import ops
 
 import gcvit
 from gcvit import check
-from gcvit.pretrained import read_keras
+from gcvit.checkpoints import read_keras
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

@@ -53,7 +53,8 @@ import numpy as np
 from tables import AXES
 
 from gcvit.check import COMPONENTS
-from gcvit.model import GCViT, stored_weights
+from gcvit.checkpoints import read_keras
+from gcvit.model import GCViT
 from gcvit.pretrained import (
     KERAS_NAMES,
     NVIDIA_NAMES,
@@ -178,7 +179,7 @@ def make_checkpoint(name):
 def read_checkpoint(name):
     """Read a model's weights: a dict from paths in its file to arrays."""
     path = ROOT / MODELS[name]["checkpoint"]
-    return stored_weights(path, lambda dataset: dataset[()])
+    return read_keras(path)
 
 
 def map_names(official_names, arrays):

@@ -48,7 +48,6 @@ CARE = {
     "load_weights",
     "summary",
 }
-NEEDED = {"MLP.compute_output_shape"}
 # What a check calls that which it checks, right after its name.
 CHECKED = {"value", "values", "sizes"}
 
@@ -190,7 +189,7 @@ class Bare(ast.NodeTransformer):
         return [self.visit(child) for child in node.body]
 
     def visit_arguments(self, node):
-        if node.args[-1].arg == "name":
+        if node.args and node.args[-1].arg == "name":
             del node.args[-1], node.defaults[-1:]
         return node
 
@@ -288,8 +287,7 @@ def unread(node, names, attributes):
 def is_care(node, cls):
     """Tell whether a part of a class is care, not mathematics."""
     name = getattr(node, "name", None)
-    full_name = f"{cls.name}.{name}"
-    return {name, full_name} & CARE and full_name not in NEEDED
+    return {name, f"{cls.name}.{name}"} & CARE
 
 
 def statements_that_go(tree, armour):
@@ -312,7 +310,7 @@ def statements_that_go(tree, armour):
 def instead(text, call, function):
     """Give what stands for a call of the armour; `None` for the call."""
     names = [argument.arg for argument in function.args.args]
-    if names[0] == "name" and names[1] in CHECKED:
+    if names[:1] == ["name"] and names[1] in CHECKED:
         return source(text, call.args[1])
     if not any(isinstance(x, ast.Return) for x in ast.walk(function)):
         return "None"

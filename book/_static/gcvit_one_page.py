@@ -265,8 +265,9 @@ def window_reverse(windows, window_size, height, width):
 
 class DropPath(layers.Dropout):
     def __init__(self, rate, seed=None, **kwargs):
-        rate, one_per_image = rate, (None, 1, 1, 1)
-        super().__init__(rate, noise_shape=one_per_image, seed=seed, **kwargs)
+        one_per_image = (None, 1, 1, 1)
+        super().__init__(
+            rate, noise_shape=one_per_image, seed=seed, **kwargs)
 
 
 class MLP(layers.Layer):
@@ -280,7 +281,7 @@ class MLP(layers.Layer):
     def build(self, input_shape):
         dim = input_shape[-1]
         hidden_features = self.hidden_features or dim
-        (*_, output_dim) = self.compute_output_shape(input_shape)
+        output_dim = self.out_features or dim
         self.fc1 = layers.Dense(hidden_features, activation=self.activation)
         self.drop1 = layers.Dropout(self.dropout)
         self.fc2 = layers.Dense(output_dim)
@@ -291,11 +292,6 @@ class MLP(layers.Layer):
         x = self.drop1(x, training=training)
         x = self.fc2(x)  # (…, out_features)
         return self.drop2(x, training=training)
-
-    def compute_output_shape(self, input_shape):
-        if self.out_features is None:
-            return input_shape
-        return (*input_shape[:-1], self.out_features)
 
 
 class Block(layers.Layer):
@@ -367,8 +363,8 @@ class Level(layers.Layer):
         self.path_drop, self.layer_scale = path_drop, layer_scale
 
     def build(self, input_shape):
-        halvings = check_map(input_shape[1:3], self.window_size)
-        self.q_global_gen = GlobalQueryGenerator([False] * halvings or [True])
+        count = check_map(input_shape[1:3], self.window_size)  # of halvings
+        self.q_global_gen = GlobalQueryGenerator([False] * count or [True])
         path_drop = np.broadcast_to(self.path_drop, self.depth).tolist()
         self.blocks = [
             Block(
@@ -437,9 +433,8 @@ class GCViT(keras.Model):
         self.head = layers.Dense(*head, name="head", dtype=self.variable_dtype)
 
     def call(self, inputs, training=None):
-        x = self.patch_embed(inputs)  # (B, H / 4, W / 4, C)
-        x = self.pos_drop(x, training=training)
-        for level in self.levels:
+        x = self.pos_drop(self.patch_embed(inputs), training=training)
+        for level in self.levels:  # (B, H / 4, W / 4, C) comes in
             x = level(x, training=training)
         return self.head(self.pool(self.norm(x)))  # (B, num_classes)
 
