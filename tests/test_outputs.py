@@ -99,7 +99,8 @@ def rerun(tmp_path):
         nbformat.write(v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
         command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-rA"]
         run = subprocess.run(
-            command + ["--nbval-current-env", "-p", "no:cacheprovider"]
+            command
+            + ["--nbval-current-env", "-p", "no:cacheprovider"]
             + ["--rootdir", tmp_path, tmp_path / "a.ipynb"],
             cwd=ROOT,
             capture_output=True,
