@@ -25,7 +25,7 @@ def write_pictures(folder):
     random = np.random.default_rng(0)
     for name in ("daisies", "roses", "tulips"):
         (folder / name).mkdir(parents=True)
-        for number in range(24):
+        for number in range(14):
             pixels = random.integers(0, 256, (80, 80, 3), "uint8")
             path = folder / name / f"{number}.png"
             PIL.fromarray(pixels).save(path)
@@ -55,7 +55,9 @@ def readers_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "BYTES", {})
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.delenv("GCVIT_WEIGHTS", raising=False)
-    monkeypatch.setitem(flowers.fine_tune.__kwdefaults__, "epochs", 1)
+    shorter = {"head_epochs": 0, "epochs": 1}
+    for name, value in shorter.items():
+        monkeypatch.setitem(flowers.fine_tune.__kwdefaults__, name, value)
     monkeypatch.chdir(tmp_path)
     write_pictures(tmp_path / "my pictures")
     return tmp_path
