@@ -13,7 +13,7 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapter chapters tables stamp benchmark lock clean
+.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapter chapters maps tables stamp benchmark lock clean
 
 book: .venv/ready
 	$(BIN)/python tools/build_book.py
@@ -71,10 +71,14 @@ test-%: .venv-%/ready
 chapters: .venv/ready
 	$(BIN)/python tools/chapters.py $(NAMES)
 
-# Lay down a new chapter: NAME=cross_attention TITLE="Cross attention", and
-# AFTER=block where it is not the last one.
+# After a change of the map of the model, redraw it in each chapter.
+maps: .venv/ready
+	$(BIN)/python tools/chapters.py --maps $(NAMES)
+
+# Lay down a new chapter: NAME=cross_attention, perhaps TITLE="Attention across",
+# and AFTER=block where it is not the last one.
 chapter: .venv/ready
-	$(BIN)/python tools/new_chapter.py $(NAME) "$(TITLE)" \
+	$(BIN)/python tools/new_chapter.py $(NAME) $(if $(TITLE),"$(TITLE)") \
 		$(if $(AFTER),--after $(AFTER))
 
 # The tables of the architecture page, and GCViT on one page.

@@ -158,7 +158,17 @@ def model_map(chapter):
 
     Args:
         chapter: a chapter's name, such as "block".
+
+    Raises:
+        ValueError: for a name without a box.
     """
+    known = sorted({owner for owner, *_ in BOXES})
+    if chapter not in known:
+        raise ValueError(
+            f"The map has no box for {chapter!r}; it has boxes for "
+            f"{', '.join(known)}. Give a new chapter one in BOXES of "
+            "gcvit/plots.py."
+        )
     axes = canvas(14, 5.2, figure_width=9)
     left, bottom = 1.95, [4.2 - 1.3 * row for row in range(len(ROWS))]
     for y, name in zip(bottom, ROWS):

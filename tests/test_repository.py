@@ -2,9 +2,12 @@
 
 import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 from benchmarks import speed
@@ -72,3 +75,57 @@ def test_the_stored_speeds_are_of_the_rows_that_are_measured():
     for lines in tables:
         rows = re.findall(r"^\| ([^|]+) \| [\d.]+ \|", lines, re.M)
         assert rows == list(speed.PEERS | speed.OURS), "run: make benchmark"
+
+
+# === Where data is looked for ===
+
+FOLDERS = {
+    "CIFAR10_DIR": ("", "cifar10_jpeg.npz"),
+    "TFDS_DATA_DIR": ("tensorflow_datasets", "tf_flowers/a"),
+}
+
+
+@pytest.fixture
+def ci_run(tmp_path):
+    """Runs .ci/run where `make` says which folders it was given."""
+    (tmp_path / "repository/.ci").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / "repository/.ci")
+    say = "\n".join(f'echo "{name}=${{{name}-}}"' for name in FOLDERS)
+    for name, script in {"make": say, "chromium": ""}.items():
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+    def run(**variables):
+        here = {k: v for k, v in os.environ.items() if k not in FOLDERS}
+        here["PATH"] = f"{tmp_path / 'bin'}:{here['PATH']}"
+        done = subprocess.run(
+            ["bash", tmp_path / "repository/.ci/run"],
+            env=here | variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return dict(line.split("=") for line in done.stdout.splitlines())
+
+    return run
+
+
+def test_data_is_taken_from_the_folders_that_are_named(ci_run, tmp_path):
+    assert ci_run() == {name: "" for name in FOLDERS}
+    named = {name: f"/somewhere/{name}" for name in FOLDERS}
+    assert ci_run(**named) == named
+    beside = tmp_path / "shared" / "data"
+    for folder, file in FOLDERS.values():
+        path = beside / folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = {
+        name: tmp_path / "repository/../shared/data" / folder
+        for name, (folder, _) in FOLDERS.items()
+    }
+    assert {k: Path(v).resolve() for k, v in ci_run().items()} == {
+        name: path.resolve() for name, path in found.items()
+    }
+    assert ci_run(**named) == named

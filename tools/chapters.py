@@ -3,14 +3,20 @@
     python tools/chapters.py                        every chapter
     python tools/chapters.py block level            these chapters
     python tools/chapters.py --from-module block    take an edited module back
+    python tools/chapters.py --maps                 redraw the maps only
 
 The chapters are the source. `--from-module` carries what was edited in a
 module into its chapter, once, before the rest. A module whose text was edited
-is never overwritten: its first line knows what was generated.
+is never overwritten: its first line knows what was generated. A chapter that
+does not run to its end keeps its stored outputs, and the others run.
+
+Each chapter shows the map of the model. After a change of the map, `--maps`
+stores it anew, and leaves the other outputs as they are.
 """
 
 import argparse
 import os
+import re
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +26,11 @@ import nbformat
 from jupytext.combine import combine_inputs_with_outputs
 from jupytext.config import load_jupytext_config
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import (
+    CellExecutionError,
+    CellTimeoutError,
+    DeadKernelError,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -40,6 +50,10 @@ KERNEL_OPTIONS = ["--IPKernelApp.capture_fd_output=False"]
 # A cell that could not have its real data or weights says this word.
 STAND_IN = "stand-in"
 WAY_BACK = ".venv/bin/python tools/chapters.py --from-module"
+HEADER = re.compile(
+    r"# Generated from book/\w+\.ipynb, digest (\w+)\..*\n"
+    r"# .*--from-module.*\n"
+)
 
 
 def chapter_path(name):
@@ -57,20 +71,23 @@ def known_chapters():
 # === A chapter and its module ===
 
 
+def digest_of(body):
+    """A few digits that tell one text from another."""
+    return sha256(body.encode()).hexdigest()[:8]
+
+
 def header(name, body):
     """The first lines of a module: where it is from, and the way back."""
-    digest = sha256(body.encode()).hexdigest()[:8]
     return (
-        f"# Generated from book/{name}.ipynb, digest {digest}. To carry an "
-        f"edit back:\n# {WAY_BACK} {name}\n"
+        f"# Generated from book/{name}.ipynb, digest {digest_of(body)}. To "
+        f"carry an edit back:\n# {WAY_BACK} {name}\n"
     )
 
 
 def body_of(text):
     """A module's text without its header, if it has one."""
-    if not text.startswith("# Generated from "):
-        return text
-    return text.split("\n", 2)[2]
+    found = HEADER.match(text)
+    return text[found.end() :] if found else text
 
 
 def chapter_body(name):
@@ -94,7 +111,16 @@ def is_edited(name):
     text = path.read_text("utf-8")
     body = body_of(text)
     is_as_generated = text == header(name, body) + body
-    return not is_as_generated and body != chapter_body(name)
+    if is_as_generated or not chapter_path(name).exists():
+        return not is_as_generated
+    return body != chapter_body(name)
+
+
+def is_chapter_edited(name):
+    """Whether a chapter changed after its module was generated."""
+    found = HEADER.match(module_path(name).read_text("utf-8"))
+    is_known = found and chapter_path(name).exists()
+    return bool(is_known) and found[1] != digest_of(chapter_body(name))
 
 
 def take_module(name):
@@ -107,6 +133,21 @@ def take_module(name):
         before = nbformat.read(path, as_version=4)
         notebook = combine_inputs_with_outputs(notebook, before, FORMAT)
     write_chapter(notebook, path)
+
+
+def take_modules(names):
+    """Carry the modules that were edited into their chapters, or none."""
+    edited = [name for name in names if is_edited(name)]
+    both = [name for name in edited if is_chapter_edited(name)]
+    if both:
+        sys.exit(
+            f"gcvit/{both[0]}.py and book/{both[0]}.ipynb were both edited, "
+            "and one edit would be lost. Nothing was written. Repeat the "
+            "module's edit in the chapter, then delete the module: "
+            "make chapters writes it again."
+        )
+    for name in edited:
+        take_module(name)
 
 
 def write_chapter(notebook, path):
@@ -127,15 +168,12 @@ def texts(notebook):
     ]
 
 
-def run_chapter(name):
-    """Run a chapter from its first cell and store what it shows.
+def execute(notebook):
+    """Run a notebook from its first cell.
 
     Returns:
-        Why the stored outputs were kept, a line; `None` if they were stored.
+        Why it did not come to its end, a line; `None` if it did.
     """
-    path = chapter_path(name)
-    notebook = nbformat.read(path, as_version=4)
-    stored = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
         kernel_name="python3",
@@ -147,63 +185,139 @@ def run_chapter(name):
     try:
         client.execute()
     except CellExecutionError as error:
-        return f"a cell failed. {error.ename}: {error.evalue}"
-    for old, new in zip(texts(stored), texts(notebook)):
-        if old and STAND_IN not in old and STAND_IN in new:
-            return (
-                "it had to use a stand-in, and the stored outputs are from "
-                f"the real thing. It printed: {new.splitlines()[0]}"
-            )
-    for old, new in zip(stored.cells, notebook.cells):
-        if new.cell_type == "code" and outputs.same(old.outputs, new.outputs):
-            new.outputs = old.outputs
+        first_line = error.evalue.strip().partition("\n")[0]
+        return f"a cell failed. {error.ename}: {first_line}"
+    except (CellTimeoutError, DeadKernelError) as error:
+        return str(error).strip().partition("\n")[0]
+
+
+def stand_in(stored, new):
+    """Find a stand-in where the stored outputs are from the real thing.
+
+    Args:
+        stored: a chapter as it is stored.
+        new: the same chapter after it ran.
+
+    Returns:
+        The line that says so; `None` if no cell does.
+    """
+    for old_text, text in zip(texts(stored), texts(new)):
+        if old_text and STAND_IN not in old_text and STAND_IN in text:
+            return next(x for x in text.splitlines() if STAND_IN in x)
+
+
+def keep_what_is_the_same(stored, new):
+    """Give cells their stored outputs back, where nothing counts as new."""
+    for old_cell, cell in zip(stored, new, strict=True):
+        if cell.cell_type == "code" and outputs.same(
+            old_cell.outputs, cell.outputs
+        ):
+            cell.outputs = old_cell.outputs
+
+
+def run_chapter(name):
+    """Run a chapter from its first cell and store what it shows.
+
+    Returns:
+        Why the stored outputs were kept, a line; `None` if they were stored.
+    """
+    path = chapter_path(name)
+    notebook = nbformat.read(path, as_version=4)
+    stored = nbformat.read(path, as_version=4)
+    fault = execute(notebook)
+    if fault:
+        return fault
+    line = stand_in(stored, notebook)
+    if line:
+        return (
+            "it had to use a stand-in, and the stored outputs are from the "
+            f"real thing. It printed: {line}"
+        )
+    keep_what_is_the_same(stored.cells, notebook.cells)
     write_chapter(notebook, path)
+
+
+def redraw_map(name):
+    """Run a chapter as far as its map of the model, and store that only.
+
+    Returns:
+        Why the stored map was kept, a line; `None` if it was stored.
+    """
+    notebook = nbformat.read(chapter_path(name), as_version=4)
+    stored = nbformat.read(chapter_path(name), as_version=4)
+    places = [
+        place
+        for place, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and "plots.model_map(" in cell.source
+    ]
+    if not places:
+        return "it has no cell with plots.model_map."
+    place = places[0]
+    begin = nbformat.from_dict({**notebook, "cells": []})
+    begin.cells = notebook.cells[: place + 1]
+    fault = execute(begin)
+    if fault:
+        return fault
+    keep_what_is_the_same([stored.cells[place]], [notebook.cells[place]])
+    stored.cells[place].outputs = notebook.cells[place].outputs
+    write_chapter(stored, chapter_path(name))
 
 
 def asked_for(names, from_module):
     """The chapters to work on; an unknown one ends the program."""
-    unknown = sorted(set(names) - set(known_chapters()))
-    if from_module:  # a new chapter can begin as a module
-        unknown = [name for name in unknown if not module_path(name).exists()]
-    if unknown:
+    path_of = module_path if from_module else chapter_path
+    missing = sorted(name for name in names if not path_of(name).exists())
+    if missing:
+        what = "module" if from_module else "chapter"
         sys.exit(
-            f"{', '.join(unknown)}: no such chapter. These are known: "
+            f"{', '.join(missing)}: no such {what}. These chapters are known: "
             f"{', '.join(known_chapters())}."
         )
     return names or known_chapters()
 
 
-def main():
+def write_modules(names):
+    """Write the modules of chapters, or none if one of them was edited."""
+    edited = [name for name in names if is_edited(name)]
+    if edited:
+        files = ", ".join(f"gcvit/{name}.py" for name in edited)
+        sys.exit(
+            f"{files}: edited, and the chapter does not have the edit. "
+            "Nothing was written. To carry it into the chapter: "
+            f"{WAY_BACK} {' '.join(edited)}"
+        )
+    texts_of_modules = {name: module_text(name) for name in names}
+    for name, text in texts_of_modules.items():
+        module_path(name).write_text(text, "utf-8")
+
+
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="chapters; nothing means all")
-    parser.add_argument("--from-module", action="store_true")
-    options = parser.parse_args()
+    work = parser.add_mutually_exclusive_group()
+    work.add_argument("--from-module", action="store_true")
+    work.add_argument("--maps", action="store_true")
+    options = parser.parse_args(arguments)
     # The chapters' outputs are TensorFlow's, whatever this machine prefers.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     names = asked_for(options.names, options.from_module)
     if options.from_module:
-        for name in names:
-            take_module(name)
-    edited = [name for name in names if is_edited(name)]
-    if edited:
-        sys.exit(
-            f"gcvit/{edited[0]}.py holds an edit that its chapter does not "
-            f"have. Nothing was written. To carry it into the chapter: "
-            f"{WAY_BACK} {' '.join(edited)}"
-        )
-    for name in names:
-        module_path(name).write_text(module_text(name), "utf-8")
+        take_modules(names)
+    if not options.maps:
+        write_modules(names)
+    work = redraw_map if options.maps else run_chapter
     failed = {}
     for name in names:
         print(f"running {name}", flush=True)
-        fault = run_chapter(name)
+        fault = work(name)
         if fault:
             failed[name] = fault
-            print(f"{name}: {fault}", flush=True)
     if failed:
         sys.exit(
-            f"not run to the end, outputs kept as they were: "
-            f"{', '.join(failed)}."
+            "\n".join(
+                f"{name}: its stored outputs were kept; {fault}"
+                for name, fault in failed.items()
+            )
         )
 
 

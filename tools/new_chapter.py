@@ -1,15 +1,17 @@
 """Lay down a new chapter in the book's form, and give it its place.
 
-    python tools/new_chapter.py cross_attention "Cross attention"
-    python tools/new_chapter.py cross_attention "Cross attention" --after block
+    python tools/new_chapter.py cross_attention
+    python tools/new_chapter.py cross_attention "Attention" --after block
 
-The chapter runs as it is: its layer does nothing yet, and what you write
-stands in capitals. It gets its place in the table of contents, in the front
-page's list, and between the "Next" links; `--after` says behind which chapter,
-otherwise it is the last one. CONTRIBUTING.md says how to go on.
+The chapter's layer does nothing of use yet, but its proof runs. What you write
+stands behind the word WRITE. The chapter gets its place in the table of
+contents, in the front page's list, and between the "Next" links: `--after`
+says behind which chapter, otherwise it is the last one. Its box in the map of
+the model is yours to place. CONTRIBUTING.md says how to go on.
 """
 
 import argparse
+import keyword
 import re
 import sys
 from pathlib import Path
@@ -23,28 +25,30 @@ sys.path.insert(0, str(ROOT))
 from tools import chapters
 
 DEMO, HIDDEN = "active-ipynb", "hide-input"
+# What an author must write begins with this; a test finds what was forgotten.
+MARK = "WRITE:"
 
 IDEA = """\
 ## The idea
 
-SAY IN PLAIN WORDS WHAT THE LAYER DOES, WITH NUMBERS SMALL ENOUGH TO FOLLOW BY
-HAND. THEN THE FORMULA, AND ITS SOURCE.
+WRITE: in plain words what the layer does, with numbers small enough to follow
+by hand. Then the formula, and its source.
 
 ## The code"""
 CODE = '''\
 @keras.saving.register_keras_serializable(package="gcvit")
 class {cls}(layers.Layer):
-    """SAY IN ONE LINE WHAT IT DOES.
+    """WRITE: what it does, in one line.
 
     Shapes: `(B, H, W, C)` in and out.
 
     Args:
-        scale: THE FACTOR OF THE MAP, a finite float above 0.
+        scale: WRITE: what it is for, a finite float above 0.
 
     Raises:
         ValueError: for another `scale`.
 
-    Source: PAPER AND SECTION, OR REPOSITORY.
+    Source: WRITE: the paper and section, or the repository.
     """
 
     def __init__(self, scale=1.0, **kwargs):
@@ -62,9 +66,10 @@ class {cls}(layers.Layer):
 PROOF_TEXT = """\
 ## The proof
 
-Where the official code has this layer, compare with what it returns:
-`check.parity(layer, "{name}")`, after `tools/official_arrays.py` has stored it.
-Otherwise compare with the formula, written in NumPy."""
+WRITE: how you know that the layer is right. Where the official code has it,
+compare with what that returns: `check.parity(layer, "{name}")`, after
+`tools/official_arrays.py` has stored it. Otherwise compare with the formula,
+written in NumPy, as here."""
 PROOF = """\
 import numpy as np
 
@@ -77,7 +82,7 @@ assert difference < check.TOLERANCE"""
 BREAK_TEXT = """\
 ## What can go wrong
 
-BREAK ONE THING, AND SEE WHICH CHECK CATCHES IT."""
+WRITE: what you break, and which check notices."""
 BREAK = """\
 difference = check.difference({cls}(scale=2.1)(x), expected)
 print(f"max |Δ| / std = {{difference:.2f}}")
@@ -85,18 +90,18 @@ assert difference > check.TOLERANCE"""
 SUMMARY = """\
 ## Summary
 
-- ONE
-- TWO
-- THREE
+- WRITE: what the layer does.
+- WRITE: why it is in the model.
+- WRITE: what goes wrong without it.
 
 ## Exercises
 
-1. A QUESTION.
+1. WRITE: a question.
 2. Write the layer yourself, and compare it with the formula.
 
 <details><summary>Answer to 1</summary>
 
-1. ITS ANSWER.
+1. WRITE: its answer.
 
 </details>
 
@@ -111,9 +116,6 @@ print(f"{{check.difference(My{cls}()(x), expected):.5f}}")"""
 LOOK_UP = """\
 To look up: the [API reference](api.md); the [papers](references.md); the
 [words](glossary.md)."""
-LAST = """\
-The [architecture page](architecture.md) is there when you want to look
-something up."""
 
 
 # === The chapters that are there ===
@@ -131,9 +133,22 @@ def read_chapter(name):
     return nbformat.read(ROOT / "book" / f"{name}.ipynb", as_version=4)
 
 
-def title_of(name):
-    """A chapter's title, from its first line."""
-    return read_chapter(name).cells[0].source.splitlines()[0][2:]
+def listed_on_front_page():
+    """The chapters in the front page's numbered list: number, name."""
+    text = (ROOT / "book" / "intro.md").read_text("utf-8")
+    found = re.findall(r"^(\d+)\. \[[^\]]+\]\((\w+)\.ipynb\)", text, re.M)
+    return [(int(number), name) for number, name in found]
+
+
+def next_chapter(name):
+    """Where a chapter's last cell leads: the first chapter it links to.
+
+    Returns:
+        A name; `None` if it links to none.
+    """
+    last = read_chapter(name).cells[-1].source
+    found = re.search(r"\]\((\w+)\.ipynb\)", last)
+    return found and found[1]
 
 
 # === The new one ===
@@ -146,13 +161,13 @@ def code(source, *tags, **mystnb):
     return v4.new_code_cell(source, metadata=metadata)
 
 
-def cells(name, title, following):
+def cells(name, title, end):
     """The cells of a new chapter.
 
     Args:
         name: of the chapter, such as "cross_attention".
         title: of the chapter.
-        following: the name of the next chapter; `None` for the last.
+        end: the paragraph that leads on from it.
     """
     cls = "".join(word.capitalize() for word in name.split("_"))
     names = {"name": name, "cls": cls}
@@ -176,13 +191,10 @@ def cells(name, title, following):
         for cell in read_chapter(order()[0]).cells
         if cell.cell_type == "code"
     )
-    end = LAST
-    if following:
-        end = f"Next: [{title_of(following)}]({following}.ipynb)."
     return [
         v4.new_markdown_cell(
-            f"# {title}\n\nAt the end of this chapter you have `{cls}`, WHICH "
-            "DOES THIS AND THAT."
+            f"# {title}\n\nAt the end of this chapter you have `{cls}`. "
+            f"{MARK} what it does, in two sentences."
         ),
         v4.new_code_cell(install.source, metadata=install.metadata),
         code(f'plots.model_map("{name}")', DEMO, HIDDEN, **here),
@@ -205,25 +217,26 @@ def cells(name, title, following):
 # === Its place ===
 
 
-def replace_once(path, old, new):
-    """Replace a text in a file that has it once."""
+def put_into_contents(name, after):
+    """Put a chapter into the table of contents."""
+    path = ROOT / "_toc.yml"
+    line = f"      - file: book/{after}\n"
     text = path.read_text("utf-8")
-    if text.count(old) != 1:
-        sys.exit(f"{path.name} has no single line {old!r} to put it behind.")
-    path.write_text(text.replace(old, new), "utf-8")
+    new_line = f"      - file: book/{name}\n"
+    path.write_text(text.replace(line, line + new_line), "utf-8")
 
 
-def list_on_front_page(name, title, after):
+def put_on_front_page(name, title, after):
     """Put a chapter into the front page's numbered list, and count anew."""
     path = ROOT / "book" / "intro.md"
     lines = path.read_text("utf-8").splitlines()
-    item = re.compile(r"^\d+\. \[")
-    place = next(
-        number
-        for number, line in enumerate(lines)
-        if item.match(line) and f"]({after}.ipynb)" in line
-    )
-    lines.insert(place + 1, f"0. [{title}]({name}.ipynb) DOES THIS AND THAT.")
+    item = re.compile(r"^\d+\. \[.*\]\((\w+)\.ipynb\)")
+    found = [item.match(line) for line in lines]
+    place = [match and match[1] for match in found].index(after) + 1
+    while lines[place].startswith(" "):  # an entry of several lines
+        place += 1
+    new = f"0. [{title}]({name}.ipynb) {MARK} what it does, in a few words."
+    lines.insert(place, new)
     count = 0
     for number, line in enumerate(lines):
         if item.match(line):
@@ -232,20 +245,42 @@ def list_on_front_page(name, title, after):
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def link_from(after, name, title, following):
-    """Let the chapter before lead to the new one."""
+def lead_to(name, title, after):
+    """Let the chapter before lead to the new one.
+
+    Returns:
+        The paragraph that it ended in: the new chapter ends in it now.
+    """
     notebook = read_chapter(after)
     last = notebook.cells[-1]
-    if following:
-        link = re.compile(rf"\[[^\]]*\]\({following}\.ipynb\)")
-        last.source = link.sub(f"[{title}]({name}.ipynb)", last.source, 1)
-    else:
-        last.source = f"Next: [{title}]({name}.ipynb).\n\n{last.source}"
-    path = ROOT / "book" / f"{after}.ipynb"
-    nbformat.write(notebook, path)
-    chapters.module_path(after).write_text(
-        chapters.module_text(after), "utf-8"
+    end, _, rest = last.source.partition("\n\n")
+    last.source = (
+        f"Next: [{title}]({name}.ipynb). {MARK} what it does.\n\n{rest}"
     )
+    nbformat.write(notebook, ROOT / "book" / f"{after}.ipynb")
+    chapters.write_modules([after])
+    return end
+
+
+def check(name, after):
+    """Stop at what cannot be a new chapter, before anything is written."""
+    is_name = re.fullmatch(r"[a-z]+(_[a-z]+)*", name)
+    if not is_name or keyword.iskeyword(name):
+        sys.exit(f"{name!r} cannot be a chapter's name; cross_attention can.")
+    is_taken = chapters.module_path(name).exists()
+    if is_taken or any((ROOT / "book").glob(f"{name}.*")):
+        sys.exit(f"{name} is there already, as a page or as a module.")
+    if after not in order():
+        sys.exit(
+            f"{after!r} is no chapter. These are known: {', '.join(order())}."
+        )
+    if after not in [listed for _, listed in listed_on_front_page()]:
+        sys.exit(f"{after!r} is missing in the list of book/intro.md.")
+    if chapters.is_edited(after):
+        sys.exit(
+            f"gcvit/{after}.py was edited. First carry the edit into the "
+            f"chapter: {chapters.WAY_BACK} {after}"
+        )
 
 
 def lay_down(name, title, after):
@@ -256,36 +291,36 @@ def lay_down(name, title, after):
         title: of the chapter.
         after: the chapter before it.
     """
-    names = order()
-    path = ROOT / "book" / f"{name}.ipynb"
-    if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name):
-        sys.exit(f"{name!r} is no name of a chapter; cross_attention is one.")
-    if path.exists() or chapters.module_path(name).exists():
-        sys.exit(f"{name} is there already, as a chapter or as a module.")
-    if after not in names:
-        sys.exit(f"{after!r} is no chapter. These are: {', '.join(names)}.")
-    following = dict(zip(names, names[1:])).get(after)
-    notebook = v4.new_notebook(cells=cells(name, title, following))
-    chapters.write_chapter(notebook, path)
-    line = f"      - file: book/{after}\n"
-    new_line = f"      - file: book/{name}\n"
-    replace_once(ROOT / "_toc.yml", line, line + new_line)
-    list_on_front_page(name, title, after)
-    link_from(after, name, title, following)
+    check(name, after)
+    end = lead_to(name, title, after)
+    notebook = v4.new_notebook(cells=cells(name, title, end))
+    chapters.write_chapter(notebook, chapters.chapter_path(name))
+    chapters.write_modules([name])
+    put_into_contents(name, after)
+    put_on_front_page(name, title, after)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="such as cross_attention")
-    parser.add_argument("title", help='such as "Cross attention"')
+    parser.add_argument("title", nargs="?", help='as "Cross attention"')
     parser.add_argument("--after", default=order()[-1], help="a chapter")
     options = parser.parse_args()
-    lay_down(options.name, options.title, options.after)
+    name, after = options.name, options.after
+    title = options.title or name.replace("_", " ").capitalize()
+    lay_down(name, title, after)
+    label = title.replace(" ", r"\n")
     print(
-        f"book/{options.name}.ipynb is laid down, after {options.after}.\n"
-        f"1. Give it a box in BOXES of gcvit/plots.py, the map of the model.\n"
-        f"2. make chapters NAMES={options.name}\n"
-        "3. Write what stands in capitals, there and in book/intro.md.\n"
+        f"book/{name}.ipynb is laid down, after {after}. Now:\n"
+        "1. Give it a box in the map of the model, BOXES in gcvit/plots.py. "
+        "A line is\n   chapter, label, x, row, width; a neighbour can shrink "
+        "to make room:\n"
+        f'       ("{name}", "{label}", x, row, width),\n'
+        f"2. make chapters NAMES={name}   runs it\n"
+        "3. make maps   redraws the map in the other chapters\n"
+        f"4. grep '{MARK}' book/*   finds what is yours to write: there, in "
+        f"{after},\n   and on the front page\n"
+        "5. make book test\n"
         "CONTRIBUTING.md has the rest."
     )
 

@@ -1,29 +1,40 @@
 """What of an output has to stay the same when a chapter is run again.
 
-An SVG's coordinates move by a digit from machine to machine, and a training
-takes another time on each. So of an SVG the texts and the colours count, in
-their order, the numbers in the texts rounded; and of a text all but the
-durations. `book/conftest.py` compares like this, and `tools/chapters.py` keeps
+Two things differ from run to run and from machine to machine. They are left
+out:
+
+- durations, such as the "12s 345ms/step" of a training: `DURATION`;
+- an SVG's coordinates, which move by a digit. Of an SVG the texts and the
+  colours count, in their order; decimals in its texts are rounded.
+
+Photographs count byte for byte here. nbval does not look at them.
+
+`book/conftest.py` makes nbval compare like this, and `tools/chapters.py` keeps
 a stored output that is the same.
 """
 
 import re
 
-DURATION = re.compile(r"\b\d+(\.\d+)? ?(ms|s)\b(/step)?")
+DURATION = re.compile(r"\b\d+(\.\d+)? ?(us|µs|ms|s|seconds)\b(/step)?")
 SVG = re.compile(r"(?s)<\?xml.*</svg>")
-SVG_TEXT = re.compile(r"(?s)<text[^>]*>(.*?)</text>")
-COLOUR = re.compile(r"#[0-9a-f]{3,8}\b")
+SVG_TEXT = re.compile(r"(?s)<text\b[^>]*>(.*?)</text>")
+# As a style or an attribute; names of an SVG's parts begin with # too.
+COLOUR = re.compile(r'(?:fill|stroke|stop-color)[:=]\s*"?(#[0-9a-fA-F]+)\b')
+TAG = re.compile(r"<[^>]*>")  # those within a text have coordinates
 DECIMAL = re.compile(r"\d+\.\d+")
+SIGNIFICANT_DIGITS = 3
 
 
 def rounded(text):
-    """Round each decimal in a text to three digits."""
-    return DECIMAL.sub(lambda found: f"{float(found[0]):.3g}", text)
+    """Round each decimal in a text."""
+    return DECIMAL.sub(
+        lambda found: f"{float(found[0]):.{SIGNIFICANT_DIGITS}g}", text
+    )
 
 
 def texts_and_colours(svg):
     """List what can be read in an SVG, and the colours that it is drawn in."""
-    texts = [rounded(text) for text in SVG_TEXT.findall(svg)]
+    texts = [rounded(TAG.sub("", text)) for text in SVG_TEXT.findall(svg)]
     return "\n".join(["a figure", *texts, *COLOUR.findall(svg)])
 
 
@@ -42,6 +53,15 @@ def comparable(text):
     return DURATION.sub("(a duration)", text)
 
 
+def reduced(value):
+    """Reduce each text in nested dictionaries and lists."""
+    if isinstance(value, dict):
+        return {key: reduced(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [reduced(item) for item in value]
+    return comparable(value)
+
+
 def same(stored, new):
     """Tell whether the outputs of a cell are the same as those stored.
 
@@ -52,12 +72,4 @@ def same(stored, new):
     Returns:
         A bool.
     """
-
-    def reduced(value):
-        if isinstance(value, dict):
-            return {key: reduced(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [reduced(item) for item in value]
-        return comparable(value)
-
     return reduced(stored) == reduced(new)

@@ -1,0 +1,82 @@
+"""The Python in the README and on the front page runs as it stands."""
+
+import re
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gcvit
+from gcvit import downloads, flowers
+
+PIL = pytest.importorskip("PIL.Image", reason="the snippets read pictures")
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "book/intro.md"]
+
+
+def snippets(page):
+    text = (ROOT / page).read_text("utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.M)
+
+
+def write_pictures(folder):
+    """A folder of pictures, one sub-folder per class."""
+    random = np.random.default_rng(0)
+    for name in ("daisies", "roses", "tulips"):
+        (folder / name).mkdir(parents=True)
+        for number in range(14):
+            pixels = random.integers(0, 256, (80, 80, 3), "uint8")
+            path = folder / name / f"{number}.png"
+            PIL.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def readers_folder(tmp_path, monkeypatch):
+    """An empty folder with pictures, no network, and a published file.
+
+    The file has the published name and random weights: what a reader downloads
+    is NVIDIA's, and is not part of this repository. One epoch is enough to see
+    that a training runs.
+    """
+
+    def refuse(*arguments):
+        raise OSError("a snippet asked for the network")
+
+    def download(address, path):
+        assert address.startswith("https://")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model = gcvit.GCViT.from_variant("xxtiny")
+        model.build((None, 224, 224, 3))
+        model.save(path)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(downloads, "download", download)
+    monkeypatch.setattr(downloads, "BYTES", {})
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("GCVIT_WEIGHTS", raising=False)
+    shorter = {"head_epochs": 0, "epochs": 1}
+    for name, value in shorter.items():
+        monkeypatch.setitem(flowers.fine_tune.__kwdefaults__, name, value)
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "my pictures")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_snippets_run_one_after_the_other(page, readers_folder, capsys):
+    names = {}
+    found = snippets(page)
+    assert found
+    for snippet in found:
+        exec(compile(snippet, page, "exec"), names)
+        # What a comment says that a line prints, it prints.
+        printed = capsys.readouterr().out.splitlines()
+        for line in re.findall(r"^print\(.*\)  # (.+)$", snippet, re.M):
+            assert line in printed
+
+
+def test_the_readme_checks_a_layer_and_trains_a_model():
+    code = "\n".join(snippets("README.md"))
+    assert "gcvit.check.layer(yours" in code
+    assert "gcvit.fine_tune(" in code
