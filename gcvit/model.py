@@ -214,7 +214,8 @@ class GCViT(keras.Model):
         self.norm.build(shape)
         self.head.build((None, shape[-1]))
         for layer in self.layers:
-            layer.trainable = layer.trainable  # also of its new variables
+            for weight in layer.weights:
+                weight.trainable = layer.trainable  # set before, perhaps
 
     def call(self, inputs, training=None):
         check_same_images(inputs.shape, self.image_shape)
@@ -264,8 +265,7 @@ class GCViT(keras.Model):
         """Load weights from a `.keras` or `.weights.h5` file: all, or none.
 
         With `skip_mismatch`, what fits is; see `keras.Model.load_weights`.
-        If loading fails, a `ValueError` says what differs, and all variables
-        stay as they are. A model that is not built raises one, too.
+        What differs, or a model not built, is a `ValueError`, and no change.
         """
         with load_whole(self, filepath, skip_mismatch) as path:
             super().load_weights(path, skip_mismatch=skip_mismatch, **kwargs)
