@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest d6209404. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest ea6a1892. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -478,6 +478,8 @@ def resize_bias_table(table, window_size, new_window_size):
     """
     h, w = size_pair(window_size)
     new_h, new_w = size_pair(new_window_size)
+    if (h, w) == (new_h, new_w):
+        return table
     heads = table.shape[-1]
     image = ops.reshape(table, (1, 2 * h - 1, 2 * w - 1, heads))
     image = ops.image.resize(

@@ -1,4 +1,4 @@
-"""Checkpoints of the reference models in every format, and fixtures of them."""
+"""Checkpoints of the reference models in every format, and fixtures."""
 
 import argparse
 import json

@@ -490,11 +490,12 @@ def test_a_load_that_fails_changes_nothing(
     model.save_weights(path)
     scramble(model)
     for variable in model.optimizer.variables:
-        variable.assign(ops.ones_like(variable))
+        variable.assign(np.ones(variable.shape))
     before, count = state(model), len(model.weights)
     number = {"first": 1, "middle": count // 2, "last": count}[position]
     fail_at(number, error, monkeypatch)
-    with pytest.raises(type(error)):
+    # Keras's loader makes a ValueError of most others.
+    with pytest.raises((type(error), ValueError)):
         load(model, path)
     assert all(map(np.array_equal, before, state(model)))
 
@@ -508,6 +509,6 @@ def test_the_same_shapes_under_other_names_change_nothing(
     with h5py.File(path, "a") as file:
         file.move("layers/level_2", "layers/level_9")
     before = model.get_weights()
-    with pytest.raises(ValueError, match="another configuration.*level.9"):
+    with pytest.raises(ValueError, match="another configuration.*levels?.9"):
         load(model, path)
     assert all(map(np.array_equal, before, model.get_weights()))

@@ -21,7 +21,7 @@ from checkpoint_files import (
 from helpers import same_weights
 
 from gcvit import downloads, from_pretrained
-from gcvit.variants import BYTES, ROWS, VARIANTS
+from gcvit.variants import BYTES, ROWS, VARIANTS, checkpoint_address
 
 # === A mirror on this machine ===
 
@@ -403,3 +403,15 @@ def test_without_settings_the_publisher_is_asked(
 
 def test_the_wait_is_half_a_minute():
     assert downloads.TIMEOUT == 30
+
+
+def test_folders_can_start_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", "~/keras")
+    assert downloads.cache_folder() == tmp_path / "keras" / "gcvit"
+    monkeypatch.setenv("GCVIT_WEIGHTS", "~/weights")
+    assert downloads.weights_folder() == tmp_path / "weights"
+    path = tmp_path / "weights" / "gcvitxxtiny.keras"
+    path.parent.mkdir()
+    path.touch()
+    assert downloads.find(checkpoint_address("xxtiny")) == path

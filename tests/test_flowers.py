@@ -1,288 +1,27 @@
-"""The pictures of the Flowers chapter, from a file to a batch."""
+"""Flowers: the three sources, and fine-tuning."""
 
-import io
 import os
-import shutil
 import subprocess
 import sys
-import warnings
+import urllib.request
 
+import keras
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow", reason="the pipelines are tf.data's")
+tf = pytest.importorskip("tensorflow", reason="the pipelines are tf.data's")
+
+from picture_files import fill
+from training import EPOCHS, SMALL, small_data, small_model
 
 import gcvit
-from gcvit import flowers
-from PIL import Image
-
-tf = flowers.tf
+from gcvit import drawn_flowers, flowers
+from gcvit.flowers import fine_tune
 
 
-def file_of(image, format, **options):
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
-def plain(mode, color, size=(30, 20)):
-    return Image.new(mode, size, color)
-
-
-# === Decoding ===
-
-
-@pytest.mark.parametrize(
-    ("image", "format", "expected"),
-    [
-        (plain("RGB", (200, 100, 50)), "png", (200, 100, 50)),
-        (plain("L", 90), "jpeg", (90, 90, 90)),
-        (plain("1", 1), "png", (255, 255, 255)),
-        (plain("CMYK", (0, 0, 0, 0)), "jpeg", (255, 255, 255)),
-        (plain("I;16", 257 * 90), "png", (90, 90, 90)),
-        (plain("RGBA", (200, 100, 50, 0)), "png", (255, 255, 255)),
-        (plain("LA", (0, 255)), "png", (0, 0, 0)),
-        (plain("RGB", (200, 100, 50)).quantize(4), "gif", (200, 100, 50)),
-        (plain("RGB", (200, 100, 50)), "webp", (200, 100, 50)),
-        (plain("RGB", (200, 100, 50)), "bmp", (200, 100, 50)),
-        (plain("RGB", (200, 100, 50)), "tiff", (200, 100, 50)),
-    ],
-)
-def test_every_kind_of_picture_becomes_red_green_and_blue(
-    image, format, expected
-):
-    decoded = flowers.decode(file_of(image, format))
-    assert decoded.shape == (20, 30, 3) and decoded.dtype == np.uint8
-    assert abs(decoded - np.array(expected)).max() <= 3
-
-
-def test_an_animation_is_its_first_frame():
-    frames = [plain("RGB", color) for color in ("red", "blue")]
-    file = file_of(frames[0], "gif", save_all=True, append_images=frames[1:])
-    assert (flowers.decode(file)[0, 0] == (255, 0, 0)).all()
-
-
-def test_a_picture_that_the_camera_turned_stands_upright():
-    image = plain("RGB", "black", (30, 20))
-    image.putpixel((0, 0), (255, 255, 255))
-    exif = image.getexif()
-    exif[0x0112] = 6  # turn by 90 degrees, clockwise
-    decoded = flowers.decode(file_of(image, "png", exif=exif))
-    assert decoded.shape == (30, 20, 3)
-    assert decoded[0, -1, 0] == 255 and decoded[0, 0, 0] == 0
-
-
-def test_pictures_are_shrunk_and_never_enlarged():
-    file = file_of(plain("RGB", "red", (60, 40)), "png")
-    assert flowers.decode(file, 20).shape == (20, 30, 3)
-    assert flowers.decode(file, 50).shape == (40, 60, 3)
-
-
-def test_the_smallest_part_of_a_kept_picture_is_not_enlarged():
-    side = flowers.decoded_side((64, 48))
-    area = flowers.SMALLEST_AREA * side**2
-    assert 64 <= (area / flowers.MOST_OBLONG) ** 0.5 < 65
-
-
-# === A folder ===
-
-
-def colour_of(number):
-    """Colours that JPEG and resizing keep apart; for up to 64 pictures."""
-    return number % 4 * 80, number // 4 % 4 * 80, number // 16 * 80
-
-
-def fill(folder, counts):
-    """Save plain pictures, each of another colour, in one folder a class."""
-    number = 0
-    for name, count in counts.items():
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            picture = plain("RGB", colour_of(number))
-            picture.save(folder / name / f"{i:02}.png")
-            number += 1
-    return folder
-
-
-def colours_and_labels(batches):
-    """The numbers of the pictures in a dataset, and their class numbers."""
-    images, labels = (np.concatenate(part) for part in zip(*batches))
-    images = (images - flowers.BLACK) / (flowers.WHITE - flowers.BLACK) * 255
-    assert np.ptp(images, axis=(1, 2)).max() < 0.01  # plain
-    steps = np.rint(images[:, 0, 0] / 80).astype(int)
-    return (steps @ [1, 4, 16]).tolist(), labels.argmax(axis=1).tolist()
-
-
-def test_each_pass_sees_each_picture_once_and_no_pass_those_aside(tmp_path):
-    fill(tmp_path, {"a": 20, "b": 30})
-    train, validation, names = flowers.load_flowers(
-        tmp_path, image_size=32, batch_size=16
-    )
-    assert names == ["a", "b"]
-    aside, labels = colours_and_labels(validation)
-    assert labels.count(0) == 2 and labels.count(1) == 3
-    orders = []
-    for _ in range(2):
-        seen, labels = colours_and_labels(train)
-        assert sorted(seen + aside) == list(range(50))
-        assert labels == [int(number >= 20) for number in seen]
-        orders.append(seen)
-    assert orders[0] != orders[1] and orders[0] != sorted(orders[0])
-    assert colours_and_labels(validation)[0] == aside
-    assert int(train.cardinality()) == 3
-    assert [len(labels) for _, labels in train] == [16, 16, 13]
-
-
-def test_the_seed_decides_who_is_aside(tmp_path):
-    fill(tmp_path, {"a": 40})
-    aside = [
-        colours_and_labels(flowers.load_flowers(tmp_path, 32, seed=seed)[1])[0]
-        for seed in (0, 0, 1)
-    ]
-    assert aside[0] == aside[1] != aside[2]
-
-
-def test_copies_of_a_picture_are_on_one_side(tmp_path):
-    fill(tmp_path, {"a": 30, "b": 10})
-    for path in list((tmp_path / "a").iterdir()):
-        shutil.copy(path, path.with_name(f"copy of {path.name}"))
-    shutil.copytree(tmp_path / "b", tmp_path / "a" / "more")
-    train, validation, _ = flowers.load_flowers(tmp_path, image_size=32)
-    seen, aside = (
-        colours_and_labels(train)[0],
-        colours_and_labels(validation)[0],
-    )
-    assert len(seen) + len(aside) == 80
-    assert not set(seen) & set(aside)
-
-
-def test_names_can_have_spaces_and_other_scripts(tmp_path):
-    fill(tmp_path, {"薔薇": 2, "bleeding heart": 2, "Löwenzahn": 2})
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / "薔薇" / ".DS_Store").write_bytes(b"no picture")
-    fill(tmp_path / "薔薇", {".ipynb_checkpoints": 1})
-    with warnings.catch_warnings(action="error"):
-        train, validation, names = flowers.load_flowers(tmp_path, 32)
-    assert names == ["Löwenzahn", "bleeding heart", "薔薇"]
-    assert len(colours_and_labels(train)[0]) == 3
-    assert len(colours_and_labels(validation)[0]) == 3
-
-
-def test_what_is_no_picture_is_left_out_and_named_once(tmp_path):
-    fill(tmp_path, {"a": 20, "b": 20})
-    whole = file_of(Image.effect_noise((60, 60), 50), "jpeg")
-    (tmp_path / "a" / "half.jpg").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "a" / "notes.txt").write_text("by the river")
-    (tmp_path / "b" / "empty.png").touch()
-    with pytest.warns(UserWarning, match="^left out 3") as caught:
-        train, validation, _ = flowers.load_flowers(tmp_path, 32)
-    assert len(caught) == 1
-    for name in ("half.jpg", "notes.txt", "empty.png"):
-        assert str(caught[0].message).count(name) == 1
-    pictures = colours_and_labels(train)[0] + colours_and_labels(validation)[0]
-    assert sorted(pictures) == list(range(40))
-
-
-def test_a_class_without_pictures_is_an_error(tmp_path):
-    fill(tmp_path, {"a": 2, "b": 1, "c": 0})
-    (tmp_path / "b" / "00.png").write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match="^left out 1"):
-        with pytest.raises(ValueError, match="learn from in: b, c"):
-            flowers.load_flowers(tmp_path)
-
-
-def test_one_class_with_one_picture_is_no_error(tmp_path):
-    train, validation, names = flowers.load_flowers(fill(tmp_path, {"a": 1}))
-    assert names == ["a"]
-    assert [len(labels) for _, labels in train] == [1]
-    assert len(list(validation)) == 0
-
-
-def test_a_folder_that_is_none_or_has_no_classes_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="no folder.*'tf_flowers'"):
-        flowers.load_flowers(tmp_path / "nowhere")
-    plain("RGB", "red").save(tmp_path / "red.png")
-    with pytest.raises(ValueError, match="no sub-folder"):
-        flowers.load_flowers(tmp_path)
-
-
-# === Batches ===
-
-
-def test_validation_images_are_preprocessed_as_for_any_model(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (90, 150, 3), "uint8")
-    for name, image in {
-        "a": noise,
-        "b": noise[::-1].transpose(1, 0, 2),
-    }.items():
-        (tmp_path / name).mkdir()
-        for i in range(2):  # one to train on, one to validate with
-            Image.fromarray(image + np.uint8(i)).save(
-                tmp_path / name / f"{i}.png"
-            )
-    _, validation, _ = flowers.load_flowers(tmp_path, image_size=(32, 48))
-    ((images, labels),) = validation
-    assert images.shape == (2, 32, 48, 3) and images.dtype == tf.float32
-    for image, label in zip(images, labels.numpy().argmax(axis=1)):
-        files = sorted((tmp_path / "ab"[label]).iterdir())
-        answers = [gcvit.preprocess(Image.open(f), (32, 48))[0] for f in files]
-        differences = [
-            abs(np.asarray(answer) - np.asarray(image)).max()
-            for answer in map(flowers.keras.ops.convert_to_numpy, answers)
-        ]
-        assert min(differences) < 1e-4
-
-
-def test_the_same_seed_gives_the_same_images_and_each_pass_others():
-    def passes(seed, count=1):
-        train, _, _ = flowers.load_flowers("drawn", 32, seed=seed)
-        return [next(iter(train)) for _ in range(count)]
-
-    (first, second), (again,) = passes(0, count=2), passes(0)
-    for one, other in zip(first, again):
-        np.testing.assert_array_equal(one, other)
-    assert not np.array_equal(first[0], second[0])
-    # Other drawings too; so ask the cut for another seed.
-    train, _, _ = flowers.load_flowers("drawn", 32)
-    train.epoch.assign(1)
-    np.testing.assert_array_equal(next(iter(train))[0], second[0])
-
-
-def test_without_memory_pictures_are_decoded_anew(monkeypatch):
-    def batches():
-        train, validation, _ = flowers.load_flowers("drawn", 32)
-        return next(iter(train))[0], next(iter(validation))[0]
-
-    kept = batches()
-    monkeypatch.setattr(flowers, "CACHE_BYTES", 0)
-    for one, other in zip(batches(), kept):
-        np.testing.assert_array_equal(one, other)
-
-
-def places(height, width):
-    """An image in which each pixel says where it is: red down, green across."""
-    image = np.zeros((height, width, 3), "uint8")
-    image[..., 0] = np.arange(height)[:, None]
-    image[..., 1] = np.arange(width)
-    return image
-
-
-def test_parts_are_large_enough_everywhere_and_half_are_mirrored():
-    image = places(90, 120)
-    parts = [
-        flowers.cut_and_mirror(image, (0, seed)).numpy().astype(int)
-        for seed in range(400)
-    ]
-    areas = np.array([part.shape[0] * part.shape[1] for part in parts])
-    shares = areas / (90 * 120)
-    assert 0.33 < shares.min() < 0.4 and 0.9 < shares.max() <= 1
-    proportions = np.array([part.shape[1] / part.shape[0] for part in parts])
-    assert 0.72 < proportions.min() < 0.8 and 1.25 < proportions.max() < 1.36
-    mirrored = [part[0, 0, 1] > part[0, -1, 1] for part in parts]
-    assert 150 < sum(mirrored) < 250
-    assert all((np.diff(part[..., 0], axis=0) == 1).all() for part in parts)
-    lowest = [(part[..., 0].min(), part[..., 1].min()) for part in parts]
-    assert np.ptp(lowest, axis=0).min() > 25
+@pytest.fixture(scope="module")
+def data():
+    return small_data()
 
 
 # === The three sources ===
@@ -298,7 +37,7 @@ def test_the_environment_can_name_the_source(monkeypatch, tmp_path, capsys):
     assert flowers.load_flowers()[2] == ["a", "b"]
     assert "stand-in" not in capsys.readouterr().out
     monkeypatch.setenv("GCVIT_FLOWERS", "drawn")
-    assert flowers.load_flowers()[2] == list(flowers.SPECIES)
+    assert flowers.load_flowers()[2] == list(drawn_flowers.SPECIES)
     assert "stand-in" in capsys.readouterr().out
 
 
@@ -313,12 +52,12 @@ def no_network(monkeypatch, tmp_path):
     def fail(*_, **__):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(flowers.urllib.request, "urlopen", fail)
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
 
 
 def test_without_a_network_drawn_flowers_stand_in(no_network, capsys):
     train, _, names = flowers.load_flowers()
-    assert names == list(flowers.SPECIES)
+    assert names == list(drawn_flowers.SPECIES)
     printed = capsys.readouterr().out
     assert "no route to host" in printed and "stand-in" in printed
 
@@ -342,3 +81,160 @@ def test_tf_flowers_has_its_published_splits():
     assert not {file for file, _ in train} & {file for file, _ in validation}
     counts = np.bincount([label for _, label in train + validation])
     assert counts.tolist() == [898, 633, 799, 699, 641]
+
+
+def test_what_needs_more_is_reached_by_name():
+    assert gcvit.fine_tune is flowers.fine_tune
+    assert gcvit.load_flowers is flowers.load_flowers
+    assert {"fine_tune", "load_flowers", "load_pictures"} <= set(dir(gcvit))
+    with pytest.raises(AttributeError, match="load_trees"):
+        gcvit.load_trees
+
+
+# === What is trained ===
+
+
+def test_the_rate_warms_up_and_falls_to_zero():
+    model = small_model()
+    flowers.compile_model(model, 100, 1e-3, 0.1, False)
+    rates = []
+    for step in (0, 5, 10, 55, 100):
+        model.optimizer.iterations.assign(step)
+        rates.append(float(model.optimizer.learning_rate))
+    np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, 5e-4, 0], atol=1e-9)
+
+
+def test_labels_are_smoothed():
+    model = small_model(head_activation=None)
+    flowers.compile_model(model, 100, 1e-3, 0.1, False)
+    label, logits = np.eye(5)[:1], np.array([[5.0, 0, 0, 0, 0]])
+    exponentials = np.exp(logits)
+    expected = -np.log(exponentials / exponentials.sum())
+    loss = float(model.compute_loss(None, label, logits))
+    smooth = 0.9 * label + 0.1 / 5
+    assert loss == pytest.approx((smooth * expected).sum(), rel=1e-5)
+
+
+def test_the_device_at_hand_decides(monkeypatch):
+    backend = keras.backend.backend()
+    assert isinstance(flowers.has_gpu(), bool)
+    monkeypatch.setattr(flowers, "has_gpu", lambda: False)
+    assert flowers.fast_dtype_policy() == "float32"
+    assert flowers.fast_jit_compile() == (backend == "jax")
+    monkeypatch.setattr(flowers, "has_gpu", lambda: True)
+    assert flowers.fast_dtype_policy() == "mixed_float16"
+    assert flowers.fast_jit_compile() == (backend != "torch")
+
+
+def test_mixed_precision_trains(data):
+    model = small_model(dtype="mixed_float16")
+    history = fine_tune(model, *data, head_epochs=0, epochs=5, verbose=0)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_the_head_is_trained_first_then_everything(data, monkeypatch):
+    model = small_model()
+    model.levels[0].blocks[1].trainable = False  # by whoever calls
+    trained = []
+
+    def fit(self, *_, epochs, **__):
+        names = {weight.path for weight in self.trainable_weights}
+        trained.append((epochs, names))
+
+    monkeypatch.setattr(gcvit.GCViT, "fit", fit)
+    with pytest.raises(OSError, match="best"):  # as nothing was trained
+        fine_tune(model, *data, **EPOCHS)
+    (_, first), (_, then) = trained
+    assert first == {weight.path for weight in model.head.weights}
+    frozen = {weight.path for weight in model.levels[0].blocks[1].weights}
+    assert then == {weight.path for weight in model.weights} - frozen
+    assert [epochs for epochs, _ in trained] == [2, 5]
+
+
+def test_everything_at_once(data):
+    model = small_model()
+    before = model.patch_embed.get_weights()[0]
+    history = fine_tune(model, *data, head_epochs=0, epochs=1, verbose=0)
+    assert {len(values) for values in history.values()} == {1}
+    assert not np.array_equal(before, model.patch_embed.get_weights()[0])
+
+
+# === Mistakes ===
+
+
+def test_a_model_for_other_classes_is_an_error(data):
+    model = small_model(num_classes=4)
+    with pytest.raises(ValueError, match="4 classes.*has 5.*num_classes=5"):
+        fine_tune(model, *data)
+
+
+def test_a_model_for_another_size_is_an_error(data):
+    model = gcvit.GCViT(**SMALL)
+    model.build((None, 64, 64, 3))
+    with pytest.raises(ValueError, match=r"built for images of \(64, 64, 3\)"):
+        fine_tune(model, *data)
+
+
+@pytest.mark.parametrize("split", [0, 1], ids=["train", "validation"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda data: data.map(lambda image, label: (image, label[:, 0])),
+            "not images and one-hot labels",
+        ),
+        (
+            lambda data: data.map(lambda image, label: (image, label[:, :4])),
+            "5 classes.*has 4",
+        ),
+        (
+            lambda data: data.map(lambda image, label: (image, label, 1.0)),
+            "not images and one-hot labels",
+        ),
+        (lambda data: data.repeat(), "number of batches"),
+        (lambda data: data.take(0), "number of batches"),
+    ],
+    ids=["numbers", "other classes", "sample weights", "endless", "empty"],
+)
+def test_data_that_does_not_fit_is_an_error(data, split, change, message):
+    changed = list(data)
+    changed[split] = change(changed[split])
+    with pytest.raises(ValueError, match=message):
+        fine_tune(small_model(), *changed)
+
+
+@pytest.mark.parametrize("epochs", [0, 1.5, None])
+def test_epochs_that_are_no_number_are_an_error(data, epochs):
+    with pytest.raises(ValueError, match=f"epochs={epochs} is no int"):
+        fine_tune(small_model(), *data, epochs=epochs)
+
+
+def test_an_impossible_share_of_the_labels_is_an_error(data):
+    with pytest.raises(ValueError, match="label_smoothing=1.5"):
+        fine_tune(small_model(), *data, label_smoothing=1.5)
+
+
+def test_a_model_that_is_always_wrong_has_best_weights_too(data):
+    model = small_model()
+    model.head.bias.assign([100, 0, 0, 0, 0])
+    roses = data[1].map(lambda image, label: (image, label * [0, 0, 0, 0, 1]))
+    roses = roses.unbatch().filter(lambda image, label: label[4] > 0).batch(8)
+    roses = roses.apply(tf.data.experimental.assert_cardinality(1))
+    history = fine_tune(
+        model, data[0], roses, head_epochs=0, epochs=1, learning_rate=0.0
+    )
+    assert history["val_accuracy"] == [0]
+
+
+def test_another_pipeline_works(data):
+    train = data[0].take(2)
+    history = fine_tune(
+        small_model(), train, data[1], head_epochs=0, epochs=1, verbose=0
+    )
+    assert len(history["loss"]) == 1
+
+
+@pytest.mark.parametrize("rate", [float("nan"), -1.0, "0.1", None])
+def test_a_learning_rate_that_is_no_number_is_an_error(data, rate):
+    with pytest.raises(ValueError, match="learning_rate="):
+        fine_tune(small_model(), *data, learning_rate=rate)

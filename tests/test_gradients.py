@@ -4,6 +4,8 @@ from contextlib import nullcontext
 
 import keras
 import numpy as np
+import pytest
+from helpers import SHAPE, numpy, random_arrays, small_model
 from keras import ops
 
 import gcvit
@@ -29,7 +31,7 @@ def gradients(model, images, factors):
         with tf.GradientTape() as tape:
             loss = ops.sum(model(images) * factors)
         found = tape.gradient(loss, values)
-        return [ops.convert_to_numpy(x) for x in found]
+        return [numpy(x) for x in found]
     if backend == "torch":
         ops.sum(model(images) * ops.convert_to_tensor(factors)).backward()
         return [value.grad.numpy() for value in values]
@@ -58,7 +60,7 @@ def test_gradients_are_those_of_float64():
     factors = generator.normal(size=(2, 3))
     with double_precision():
         double = gcvit.GCViT(**SMALL, dtype="float64")
-        double.build((None, 32, 32, 3))
+        double.build(SHAPE)
         values = [
             generator.normal(size=weight.shape, scale=0.3)
             for weight in double.weights
@@ -67,7 +69,7 @@ def test_gradients_are_those_of_float64():
         double.set_weights(values)
         expected = gradients(double, images, factors)
     single = gcvit.GCViT(**SMALL)
-    single.build((None, 32, 32, 3))
+    single.build(SHAPE)
     single.set_weights(values)
     images, factors = images.astype("float32"), factors.astype("float32")
     found = gradients(single, images, factors)
@@ -76,3 +78,57 @@ def test_gradients_are_those_of_float64():
         assert (one.dtype, other.dtype) == ("float32", "float64")
         # Rounding makes 3e-6; a GELU by tanh 1e-3.
         assert np.abs(one - other).max() < 1e-5 * spread, weight.path
+
+
+def image_gradient(model, images, name, factors):
+    """That of the weighted sum of one feature map, in the images."""
+
+    def loss(images):
+        return ops.sum(model.feature_maps(images)[name] * factors)
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        images = tf.constant(images)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            value = loss(images)
+        return numpy(tape.gradient(value, images))
+    if backend == "torch":
+        images = ops.convert_to_tensor(images).requires_grad_()
+        factors = ops.convert_to_tensor(factors)
+        loss(images).backward()
+        return images.grad.numpy()
+    import jax
+
+    return np.asarray(jax.jit(jax.grad(loss))(images))
+
+
+@pytest.mark.parametrize("name", ["stem", "level_0", "level_1"])
+def test_gradient_through_each_map(name):
+    """Against the map's own change, in float64, along one direction."""
+    with double_precision():
+        model = small_model(dtype="float64")
+        images, direction = random_arrays((1, 32, 32, 3), (1, 32, 32, 3))
+        images, direction = (
+            images.astype("float64"),
+            direction.astype("float64"),
+        )
+        shape = {"stem": (1, 8, 8, 8), "level_0": (1, 8, 8, 8)}
+        (factors,) = random_arrays(shape.get(name, (1, 4, 4, 16)))
+        found = image_gradient(model, images, name, factors.astype("float64"))
+        # Keras 3.15 takes means and norms in float32 on JAX and PyTorch.
+        is_exact = keras.backend.backend() == "tensorflow"
+        step = (1e-5 if is_exact else 3e-3) * direction
+        ends = [
+            numpy(
+                model.feature_maps(ops.convert_to_tensor(x, "float64"))[name]
+            )
+            for x in (images + step, images - step)
+        ]
+    change = ((ends[0] - ends[1]) * factors).sum() / 2
+    assert found.dtype == "float64"
+    assert (found != 0).mean() > 0.9
+    rtol = 1e-5 if is_exact else 0.01
+    np.testing.assert_allclose((found * step).sum(), change, rtol=rtol)

@@ -1,5 +1,6 @@
 """Files of a model: saved and loaded whole, or an error and nothing loaded."""
 
+import json
 import re
 
 import h5py
@@ -81,6 +82,7 @@ def test_numbers_from_numpy_are_saved_and_loaded(tmp_path):
         num_classes=np.int32(5),
         path_drop=np.float32(0.25),
     )
+    json.dumps(model.get_config())  # would raise
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert same_weights(loaded, model)

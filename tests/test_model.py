@@ -100,7 +100,7 @@ def test_feature_maps_are_the_official_ones(
     far["both"] = check.difference(maps["level_3"], answers["final_map_f64"])
     # Of level 2 there are three numbers, after its downsampling.
     halved = numpy(run(reference.model.levels[2].down, maps["level_2"]))
-    found = [halved.mean(), halved.std(), np.abs(halved).max()]
+    found = [halved.mean(), halved.std(ddof=1), np.abs(halved).max()]
     far["level_2"] = np.abs(found - answers["stat_level2"]).max()
     assert {k: x for k, x in far.items() if not x < check.TOLERANCE} == {}
 

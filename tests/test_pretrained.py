@@ -7,12 +7,22 @@ import keras
 import numpy as np
 import pytest
 from checkpoint_files import (
+    NEEDS_LORA,
     ONE_MODEL,
+    TINY,
     assert_refused,
+    float64_on_jax,
     scramble,
     write,
 )
-from helpers import numpy, same_weights, small_model
+from helpers import (
+    SHAPE,
+    SMALL,
+    numpy,
+    random_arrays,
+    same_weights,
+    small_model,
+)
 from keras import ops
 from safetensors.numpy import save_file
 
@@ -32,7 +42,7 @@ from gcvit.pretrained import (
     resize_bias_table,
     translate,
 )
-from gcvit.sizes import scale_windows
+from gcvit.sizes import scale_windows, smallest_image_shape
 from gcvit.variants import VARIANTS
 
 # === Names of every variant ===
@@ -334,6 +344,103 @@ def test_two_tensors_for_one_weight_are_refused(twin, stored, model, tmp_path):
     assert_refused(model, path, "both norm.gamma")
 
 
+class OwnStem(keras.layers.Layer):
+    """A stem that has nothing of the official one but its size."""
+
+    def __init__(self):
+        super().__init__()
+        self.mine = keras.layers.Conv2D(8, 4, strides=4, name="mine")
+
+    def build(self, input_shape):
+        self.mine.build(input_shape)
+
+    def call(self, images):
+        return self.mine(images)
+
+    def compute_output_shape(self, input_shape):
+        return self.mine.compute_output_shape(input_shape)
+
+
+def test_another_stem_is_named(tmp_path):
+    small_model().save_weights(tmp_path / "weights.weights.h5")
+    model = gcvit.GCViT(**SMALL)
+    model.patch_embed = OwnStem()
+    model.build(SHAPE)
+    assert_refused(
+        model,
+        tmp_path / "weights.weights.h5",
+        "in the file: patch_embed.",
+        "mine/kernel (4, 4, 3, 8)",
+    )
+
+
+def test_a_stem_of_another_shape_is_named(tmp_path):
+    small_model().save_weights(tmp_path / "weights.weights.h5")
+    assert_refused(
+        small_model((None, 32, 32, 4)),
+        tmp_path / "weights.weights.h5",
+        "Only in the file: patch_embed.proj.kernel (3, 3, 3, 8). ",
+        "Only in the model: patch_embed.proj.kernel (3, 3, 4, 8). ",
+    )
+
+
+@NEEDS_LORA
+@pytest.mark.parametrize("part", ["head", "inside"])
+def test_the_weights_of_lora_are_named(part, tmp_path):
+    path = tmp_path / "weights.weights.h5"
+    model = small_model(**TINY)
+    model.save_weights(path)
+    dense = model.levels[0].blocks[1].mlp.fc1
+    dense = model.head if part == "head" else dense
+    dense.enable_lora(2)
+    added = [x.path for x in dense.weights if "lora" in x.path]
+    assert len(added) == 2
+    assert_refused(model, path, *added)
+
+
+WINDOWS_FOR = [300, (240, 320), 298]
+
+
+@pytest.mark.parametrize("size", WINDOWS_FOR, ids=str)
+def test_chosen_windows_build_the_size_they_are_for(size, tmp_path):
+    windows = gcvit.windows_for(size)
+    config = {"embed_dim": 4, "depths": (1,) * 4, "num_heads": (1,) * 4}
+    height, width = np.broadcast_to(size, 2)
+    saved = small_model(
+        (None, height, width, 3), window_size=windows, **config
+    )
+    saved.save_weights(tmp_path / "weights.weights.h5")
+    model = gcvit.GCViT(windows, num_classes=5, **config)
+    load_checkpoint(model, tmp_path / "weights.weights.h5")
+    # The stem rounds 298 up as it does 300.
+    multiples = [int(-side // 4 * -4) for side in (height, width)]
+    assert model.image_shape == (*multiples, 3)
+    assert same_weights(model, saved)
+
+
+OFFICIAL_SIZES = {"nano": 64, "large_21k_384": 384, "large_21k_512": 512}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_built_for_its_official_size(variant):
+    windows = VARIANTS[variant]["window_size"]
+    size = OFFICIAL_SIZES.get(variant, 224)
+    assert smallest_image_shape(windows) == (size, size, 3)
+
+
+def test_your_own_file_is_a_path(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="weights_path=3 is no path"):
+        from_pretrained("nano", weights_path=3)
+    with pytest.raises(IsADirectoryError, match=tmp_path.name):
+        from_pretrained("nano", weights_path=tmp_path)
+    monkeypatch.setitem(VARIANTS, "nano", SMALL)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    saved = small_model()
+    saved.save_weights(tmp_path / "own.weights.h5")
+    model = from_pretrained("nano", weights_path="~/own.weights.h5")
+    assert same_weights(model, saved)
+
+
 # === Other image sizes and classes ===
 
 
@@ -399,6 +506,39 @@ def test_a_resized_table_keeps_its_shape():
     np.testing.assert_allclose(rows, -rows[::-1], rtol=0, atol=1e-5)
     np.testing.assert_allclose(rows, rows[:, :1].repeat(19, 1), atol=1e-5)
     assert (np.diff(rows[:, 0]) > 0.1).all()
+
+
+def test_tables_are_resized_as_images_are():
+    (table,) = random_arrays((13 * 19, 2))
+    image = ops.image.resize(
+        table.reshape(1, 13, 19, 2),
+        (17, 9),
+        interpolation="bicubic",
+        antialias=True,
+        data_format="channels_last",
+    )
+    result = resize_bias_table(table, (7, 10), (9, 5))
+    expected = numpy(image).reshape(-1, 2)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_another_size_keeps_the_precision(dtype):
+    with float64_on_jax():
+        model = small_model(**TINY, dtype=dtype)
+        copy = at_image_size(model, 16)
+        assert same_weights(copy, model)
+        copy = at_image_size(model, 24)
+        assert {str(weight.dtype) for weight in copy.weights} == {dtype}
+        name = "levels.0.blocks.1.attn.relative_position_bias_table"
+        table = numpy(named_weights(model)[name]).astype("float64")
+        found = numpy(named_weights(copy)[name])
+    expected = resized(table, (4, 4), (6, 6))
+    # On TensorFlow, Keras resizes in float32.
+    tolerance = 1e-5 if dtype == "float64" else 0.01
+    np.testing.assert_allclose(
+        found.astype("float64"), expected, rtol=0, atol=tolerance
+    )
 
 
 SIZES = {
@@ -604,6 +744,8 @@ def test_one_photo_is_a_batch_of_one():
         (np.zeros((8, 8, 4), "uint8"), "(8, 8, 4)"),
         (np.zeros((1, 3, 8, 8), "uint8"), "(1, 3, 8, 8)"),
         (np.zeros((1, 1, 8, 8, 3), "uint8"), "(1, 1, 8, 8, 3)"),
+        (np.zeros((0, 8, 3)), "(0, 8, 3)"),
+        (np.zeros((1, 8, 0, 3)), "(1, 8, 0, 3)"),
         (np.full((8, 8, 3), 0.5), "from 0 to 255"),
         (np.ones((8, 8, 3), "float32"), "from 0 to 255"),
     ],
@@ -612,6 +754,40 @@ def test_what_is_no_photo_is_refused(images, text):
     with pytest.raises(ValueError) as error:
         preprocess(images)
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_photos_that_are_nan_are_refused(dtype):
+    image = photo(8, 8).astype("float32")
+    image[3, 4, 1] = np.nan
+    with pytest.raises(ValueError, match="images .*NaN"):
+        preprocess(image.astype(dtype))
+    with pytest.raises(ValueError, match="images .*NaN"):
+        preprocess(ops.cast(image, dtype))
+
+
+def test_photos_can_be_prepared_in_a_graph():
+    image = photo(8, 9).astype("float32")
+    expected = prepared(image, 4)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        traced = tf.function(preprocess)(tf.constant(image), 4)
+    elif backend == "jax":
+        import jax
+
+        traced = jax.jit(preprocess, static_argnums=1)(image, 4)
+    else:
+        pytest.skip("PyTorch traces nothing")
+    np.testing.assert_allclose(numpy(traced), expected, rtol=0, atol=1e-5)
+
+
+def test_no_photos_are_no_images():
+    for empty in (np.zeros((0, 8, 9, 3)), np.zeros((0, 8, 9, 3), "uint8")):
+        assert prepared(empty, (4, 5)).shape == (0, 4, 5, 3)
+        tensor = ops.convert_to_tensor(empty)
+        assert prepared(tensor, (4, 5)).shape == (0, 4, 5, 3)
 
 
 def test_black_is_a_photo():
@@ -642,3 +818,27 @@ def test_each_class_needs_a_name(shape):
     with pytest.raises(ValueError, match="4 names") as error:
         decode_predictions(np.zeros(shape), ["ant", "bee", "cat", "dog"])
     assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_predictions_that_are_nan_are_refused(dtype):
+    values = ops.cast(np.array([[0.5, np.nan]]), dtype)
+    with pytest.raises(ValueError, match="predictions are NaN"):
+        decode_predictions(values, ["ant", "bee"])
+
+
+@pytest.mark.parametrize("top", [0, -1, 2.5, None, "5", True], ids=repr)
+def test_how_many_is_a_whole_number(top):
+    with pytest.raises(ValueError) as error:
+        decode_predictions(np.ones((1, 2)), ["ant", "bee"], top=top)
+    assert f"top={top!r}" in str(error.value)
+
+
+def test_no_predictions_are_an_empty_list():
+    assert decode_predictions(np.zeros((0, 2)), ["ant", "bee"]) == []
+
+
+def test_more_than_all_classes_are_all():
+    row = [("bee", 0.75), ("ant", 0.25)]
+    values = np.array([[0.25, 0.75]])
+    assert decode_predictions(values, ["ant", "bee"], top=9) == [row]

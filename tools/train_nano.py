@@ -15,7 +15,6 @@ The data is CIFAR-10, from `keras.datasets`, or from the folder that the
 environment variable CIFAR10_DIR names; see `load_cifar10`.
 """
 
-import csv
 import io
 import itertools
 import json
@@ -28,8 +27,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from gcvit import GCViT
-from gcvit.pretrained import CIFAR10, from_pretrained, preprocess
+from gcvit import GCViT, class_names, from_pretrained, preprocess, runs
 
 DATA = Path(__file__).resolve().parents[1] / "gcvit" / "data"
 IMAGE_SIZE = 64
@@ -162,7 +160,7 @@ def erase(images, random):
 def prepare(images, labels):
     """Enlarge and normalise images, and make labels one-hot."""
     images = ops.convert_to_numpy(preprocess(images, IMAGE_SIZE))
-    return images, np.eye(len(CIFAR10), dtype="float32")[labels]
+    return images, np.eye(len(class_names("nano")), dtype="float32")[labels]
 
 
 def training_batches(images, labels, epoch):
@@ -190,18 +188,18 @@ def batches(images, labels):
 # === Training ===
 
 
-def learning_rate(steps_an_epoch):
+def learning_rate(steps_per_epoch):
     """Give the schedule of `SETTINGS`: warm up, then a cosine down to zero."""
     warmup = SETTINGS["warmup_epochs"]
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
-        decay_steps=(SETTINGS["epochs"] - warmup) * steps_an_epoch,
+        decay_steps=(SETTINGS["epochs"] - warmup) * steps_per_epoch,
         warmup_target=SETTINGS["learning_rate"],
-        warmup_steps=warmup * steps_an_epoch,
+        warmup_steps=warmup * steps_per_epoch,
     )
 
 
-def new_model(steps_an_epoch):
+def new_model(steps_per_epoch):
     """Make a model to train, compiled."""
     keras.utils.set_random_seed(SETTINGS["seed"])
     model = GCViT.from_variant(
@@ -209,7 +207,7 @@ def new_model(steps_an_epoch):
     )
     model.build((None, IMAGE_SIZE, IMAGE_SIZE, 3))
     optimizer = keras.optimizers.AdamW(
-        learning_rate(steps_an_epoch),
+        learning_rate(steps_per_epoch),
         weight_decay=SETTINGS["weight_decay"],
         clipnorm=SETTINGS["gradient_norm"],
     )
@@ -225,90 +223,50 @@ def new_model(steps_an_epoch):
     return model
 
 
-def save(model, path):
-    """Save weights, and never half of them under this name."""
-    part = path.with_name("part.weights.h5")
-    model.save_weights(part)
-    os.replace(part, path)
-
-
-def read_history(path):
-    """List the finished epochs: dicts of numbers, the first one first."""
-    if not path.exists():
-        return []
-    with path.open() as file:
-        return [
-            {key: float(value) for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
-
-
-def write_history(path, history):
-    """Write the finished epochs to a CSV file, and never half of them."""
-    part = path.with_name("part.csv")
-    with part.open("w") as file:
-        writer = csv.DictWriter(file, history[0])
-        writer.writeheader()
-        writer.writerows(history)
-    os.replace(part, path)
-
-
-def best(history):
-    """Give the best validation accuracy so far."""
-    return max((row["val_accuracy"] for row in history), default=0.0)
-
-
-def check_settings(folder):
-    """Keep the settings with a run, and refuse to go on with other ones.
-
-    Otherwise the record would name settings that a part of it never had.
-
-    Args:
-        folder: as for `train`.
-    """
-    path = folder / "settings.json"
-    settings = json.dumps(SETTINGS, indent=1)
-    if not path.exists():
-        path.write_text(settings)
-    elif path.read_text() != settings:
-        sys.exit(f"{path} differs from SETTINGS; use another folder.")
-
-
 def train(folder):
     """Train, going on where an earlier run was cut.
 
     Args:
-        folder: of the state after the last epoch, `last.weights.h5`, of the
-            weights with the best validation accuracy, `best.weights.h5`, of
-            the log, `history.csv`, and of the settings, `settings.json`.
+        folder: of the state after the last epoch, `last.npz`, of the weights
+            with the best validation accuracy, `best.weights.h5`, of the log,
+            `history.json`, and of the settings, `settings.json`.
+
+    Raises:
+        ValueError: if the folder holds a run with other settings. Otherwise
+            the record would name settings that a part of it never had.
     """
-    check_settings(folder)
+    runs.check_settings(json.loads(json.dumps(SETTINGS)), folder)
     images, labels = load_cifar10("train")
     kept = len(images) - VALIDATION_IMAGES
-    steps_an_epoch = kept // SETTINGS["batch_size"]
-    model = new_model(steps_an_epoch)
-    if (folder / "last.weights.h5").exists():
-        model.load_weights(folder / "last.weights.h5")
+    steps_per_epoch = kept // SETTINGS["batch_size"]
+    model = new_model(steps_per_epoch)
+    if (folder / "last.npz").exists():
+        runs.load_state(model, folder / "last.npz")
     # A cut between the log and the state leaves the log one epoch ahead.
-    finished = int(model.optimizer.iterations) // steps_an_epoch
-    history = read_history(folder / "history.csv")[:finished]
+    finished = int(model.optimizer.iterations) // steps_per_epoch
+    history = runs.read_history(folder, finished)
     for epoch in range(finished, SETTINGS["epochs"]):
         results = model.fit(
             training_batches(images[:kept], labels[:kept], epoch),
             validation_data=batches(images[kept:], labels[kept:]),
             initial_epoch=epoch,
             epochs=epoch + 1,
-            steps_per_epoch=steps_an_epoch,
+            steps_per_epoch=steps_per_epoch,
             validation_steps=VALIDATION_IMAGES // EVALUATION_BATCH,
             shuffle=False,  # the batches are
             verbose=2,
         ).history
-        row = {key: values[0] for key, values in results.items()}
-        if row["val_accuracy"] > best(history):
-            save(model, folder / "best.weights.h5")
-        history.append({"epoch": epoch + 1} | row)
-        write_history(folder / "history.csv", history)
-        save(model, folder / "last.weights.h5")
+        *before, accuracy = [
+            *history.get("val_accuracy", []),
+            *results["val_accuracy"],
+        ]
+        if accuracy > max(before, default=0.0):
+            path = folder / "best.weights.h5"
+            runs.save_whole(model.save_weights, path)
+        for name, values in results.items():
+            history.setdefault(name, []).append(float(values[0]))
+        runs.write_json(history, folder / "history.json")
+        runs.save_state(model, folder / "last.npz")
 
 
 def measure_accuracy(model, images, labels):
@@ -318,6 +276,15 @@ def measure_accuracy(model, images, labels):
         answers = ops.convert_to_numpy(model(batch)).argmax(axis=-1)
         right += (answers == targets.argmax(axis=-1)).sum()
     return right / len(images)
+
+
+def rows(history):
+    """Turn lists of numbers into one dict for each epoch, rounded."""
+    return [
+        {"epoch": epoch + 1}
+        | {name: round(value, 4) for name, value in zip(history, values)}
+        for epoch, values in enumerate(zip(*history.values()))
+    ]
 
 
 def publish(folder):
@@ -332,25 +299,29 @@ def publish(folder):
     model.save_weights(DATA / "nano.weights.h5")
     model = from_pretrained("nano", weights_path=DATA / "nano.weights.h5")
     accuracy = measure_accuracy(model, *load_cifar10("test"))
-    history = read_history(folder / "history.csv")
+    history = runs.read_history(folder, SETTINGS["epochs"])
     own = os.environ.get("CIFAR10_DIR")
     record = {
         "data": "cifar10_jpeg.npz" if own else "keras.datasets.cifar10",
         "settings": SETTINGS,
         "validation_images": VALIDATION_IMAGES,
-        "validation_accuracy": round(best(history), 4),
+        "validation_accuracy": round(max(history["val_accuracy"]), 4),
         "test_accuracy": round(accuracy, 4),
-        "history": [
-            {key: round(value, 4) for key, value in row.items()}
-            for row in history
-        ],
+        "history": rows(history),
     }
     (DATA / "nano.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"test accuracy {accuracy:.4f}")
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+def main():
+    folder = Path(sys.argv[1]).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    train(folder)
+    try:
+        train(folder)
+    except ValueError as error:  # such as a run with other settings
+        sys.exit(str(error))
     publish(folder)
+
+
+if __name__ == "__main__":
+    main()

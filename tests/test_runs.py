@@ -1,4 +1,4 @@
-"""Fine-tuning: what it trains, what it keeps, and how it goes on after a cut."""
+"""Runs: what a training keeps, and how it goes on after a cut."""
 
 import json
 import signal
@@ -12,33 +12,10 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the pipelines are tf.data's")
 
-import gcvit
-from gcvit import flowers
-from gcvit.flowers import fine_tune, tf
+from training import EPOCHS, small_data, small_model
 
-SMALL = {
-    "window_size": (4,),
-    "embed_dim": 4,
-    "depths": (2,),
-    "num_heads": (1,),
-    "num_classes": 5,
-}
-EPOCHS = {"head_epochs": 2, "epochs": 3, "verbose": 0}
-
-
-def small_model(**kwargs):
-    keras.utils.set_random_seed(0)
-    model = gcvit.GCViT(**(SMALL | kwargs))
-    model.build((None, 32, 32, 3))
-    return model
-
-
-def small_data():
-    """120 drawings to train on, four batches, and 30 to validate with."""
-    with pytest.MonkeyPatch.context() as patch:
-        drawings = flowers.draw_flowers(0, 120, 30)
-        patch.setattr(flowers, "read", lambda source, seed: drawings)
-        return flowers.load_flowers(image_size=32)[:2]
+from gcvit import flowers, runs
+from gcvit.flowers import fine_tune
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +31,46 @@ def whole_run(data, tmp_path_factory):
     return folder, model, fine_tune(model, *data, folder, **EPOCHS)
 
 
-# === What it does ===
+# === Files saved whole ===
+
+
+def test_what_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "notes.txt"
+    runs.save_whole(lambda part: part.write_text("before"), path)
+
+    def fail(part):
+        part.write_text("half of")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        runs.save_whole(fail, path)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_keeps_its_settings(tmp_path):
+    runs.check_settings({"epochs": 3, "rate": 0.1}, tmp_path)
+    runs.check_settings({"epochs": 3, "rate": 0.1}, tmp_path)
+    with pytest.raises(ValueError, match="epochs was 3, now 4"):
+        runs.check_settings({"epochs": 4, "rate": 0.1}, tmp_path)
+    before = json.loads((tmp_path / "settings.json").read_text())
+    assert before == {"epochs": 3, "rate": 0.1}
+
+
+def test_a_folder_is_kept_if_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with runs.opened("~/run", {}) as folder:
+        assert folder == tmp_path / "run"
+    assert (folder / "settings.json").exists()
+    with runs.opened(None, {}) as folder:
+        assert folder.exists()
+    assert not folder.exists()
+    with pytest.raises(ValueError, match="folder=3 is no path"):
+        with runs.opened(3, {}):
+            pass
+
+
+# === A whole run ===
 
 
 def test_the_history_is_returned_and_saved(whole_run):
@@ -73,79 +89,16 @@ def test_the_best_weights_are_kept(whole_run, data):
         assert value == pytest.approx(history[f"val_{name}"][best], abs=1e-4)
 
 
-def test_the_head_is_trained_first_then_everything(data, monkeypatch):
-    model = small_model()
-    model.levels[0].blocks[1].trainable = False  # by whoever calls
-    trained = []
-
-    def fit(self, *_, epochs, **__):
-        names = {weight.path for weight in self.trainable_weights}
-        trained.append((epochs, names))
-
-    monkeypatch.setattr(gcvit.GCViT, "fit", fit)
-    with pytest.raises(OSError, match="best"):  # as nothing was trained
-        fine_tune(model, *data, **EPOCHS)
-    (_, first), (_, then) = trained
-    assert first == {weight.path for weight in model.head.weights}
-    frozen = {weight.path for weight in model.levels[0].blocks[1].weights}
-    assert then == {weight.path for weight in model.weights} - frozen
-    assert [epochs for epochs, _ in trained] == [2, 5]
-
-
-def test_everything_at_once(data):
-    model = small_model()
-    before = model.patch_embed.get_weights()[0]
-    history = fine_tune(model, *data, head_epochs=0, epochs=1, verbose=0)
-    assert {len(values) for values in history.values()} == {1}
-    assert not np.array_equal(before, model.patch_embed.get_weights()[0])
-
-
-def test_the_rate_warms_up_and_falls_to_zero():
-    model = small_model()
-    flowers.compile_model(model, 100, 1e-3, 0.1, False)
-    rates = []
-    for step in (0, 5, 10, 55, 100):
-        model.optimizer.iterations.assign(step)
-        rates.append(float(model.optimizer.learning_rate))
-    np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, 5e-4, 0], atol=1e-9)
-
-
-def test_labels_are_smoothed():
-    model = small_model(head_activation=None)
-    flowers.compile_model(model, 100, 1e-3, 0.1, False)
-    label, logits = np.eye(5)[:1], np.array([[5.0, 0, 0, 0, 0]])
-    exponentials = np.exp(logits)
-    expected = -np.log(exponentials / exponentials.sum())
-    loss = float(model.compute_loss(None, label, logits))
-    smooth = 0.9 * label + 0.1 / 5
-    assert loss == pytest.approx((smooth * expected).sum(), rel=1e-5)
-
-
-def test_the_device_at_hand_decides(monkeypatch):
-    backend = keras.backend.backend()
-    assert isinstance(flowers.has_gpu(), bool)
-    monkeypatch.setattr(flowers, "has_gpu", lambda: False)
-    assert flowers.fast_dtype_policy() == "float32"
-    assert flowers.fast_jit_compile() == (backend == "jax")
-    monkeypatch.setattr(flowers, "has_gpu", lambda: True)
-    assert flowers.fast_dtype_policy() == "mixed_float16"
-    assert flowers.fast_jit_compile() == (backend != "torch")
-
-
-def test_mixed_precision_trains(data):
-    model = small_model(dtype="mixed_float16")
-    history = fine_tune(model, *data, head_epochs=0, epochs=5, verbose=0)
-    assert history["loss"][-1] < history["loss"][0]
-
-
 # === Cuts ===
+
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLED = """
 import os, signal, sys
 from collections import Counter
 from keras.callbacks import LambdaCallback
-from tests.test_fine_tune import EPOCHS, fine_tune, small_data, small_model
+from gcvit.flowers import fine_tune
+from tests.training import EPOCHS, small_data, small_model
 
 folder, moment, phase, steps = sys.argv[1:]
 model, done = small_model(), Counter()
@@ -224,8 +177,8 @@ def test_a_state_in_another_precision_is_loaded_whole(tmp_path, policy):
         flowers.compile_model(model, 100, 1e-3, 0.1, False)
     for weight in one.weights:
         weight.assign(weight + 1)
-    flowers.save_state(one, tmp_path / "state.npz")
-    flowers.load_state(other, tmp_path / "state.npz")
+    runs.save_state(one, tmp_path / "state.npz")
+    runs.load_state(other, tmp_path / "state.npz")
     for weight, same in zip(one.variables, other.variables):
         np.testing.assert_array_equal(
             *map(keras.ops.convert_to_numpy, (weight, same))
@@ -267,7 +220,8 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import keras
-from tests.test_fine_tune import EPOCHS, fine_tune, small_data, small_model
+from gcvit.flowers import fine_tune
+from tests.training import EPOCHS, small_data, small_model
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 model, data, folder = small_model(), small_data(), Path(sys.argv[1])
@@ -307,78 +261,3 @@ def test_a_full_disk_leaves_the_state_before(data, tmp_path):
     ]
     history = fine_tune(small_model(), *data, tmp_path, **EPOCHS)
     assert len(history["loss"]) == 5
-
-
-# === Mistakes ===
-
-
-def test_a_model_for_other_classes_is_an_error(data):
-    model = small_model(num_classes=4)
-    with pytest.raises(ValueError, match="4 classes.*has 5.*num_classes=5"):
-        fine_tune(model, *data)
-
-
-def test_a_model_for_another_size_is_an_error(data):
-    model = gcvit.GCViT(**SMALL)
-    model.build((None, 64, 64, 3))
-    with pytest.raises(ValueError, match=r"built for images of \(64, 64, 3\)"):
-        fine_tune(model, *data)
-
-
-@pytest.mark.parametrize("split", [0, 1], ids=["train", "validation"])
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda data: data.map(lambda image, label: (image, label[:, 0])),
-            "not images and one-hot labels",
-        ),
-        (
-            lambda data: data.map(lambda image, label: (image, label[:, :4])),
-            "5 classes.*has 4",
-        ),
-        (
-            lambda data: data.map(lambda image, label: (image, label, 1.0)),
-            "not images and one-hot labels",
-        ),
-        (lambda data: data.repeat(), "number of batches"),
-        (lambda data: data.take(0), "number of batches"),
-    ],
-    ids=["numbers", "other classes", "sample weights", "endless", "empty"],
-)
-def test_data_that_does_not_fit_is_an_error(data, split, change, message):
-    changed = list(data)
-    changed[split] = change(changed[split])
-    with pytest.raises(ValueError, match=message):
-        fine_tune(small_model(), *changed)
-
-
-@pytest.mark.parametrize("epochs", [0, 1.5, None])
-def test_epochs_that_are_no_number_are_an_error(data, epochs):
-    with pytest.raises(ValueError, match=f"epochs={epochs} is no int"):
-        fine_tune(small_model(), *data, epochs=epochs)
-
-
-def test_a_share_of_the_labels_that_is_none_is_an_error(data):
-    with pytest.raises(ValueError, match="label_smoothing=1.5"):
-        fine_tune(small_model(), *data, label_smoothing=1.5)
-
-
-def test_a_model_that_is_always_wrong_has_best_weights_too(data):
-    model = small_model()
-    model.head.bias.assign([100, 0, 0, 0, 0])
-    roses = data[1].map(lambda image, label: (image, label * [0, 0, 0, 0, 1]))
-    roses = roses.unbatch().filter(lambda image, label: label[4] > 0).batch(8)
-    roses = roses.apply(tf.data.experimental.assert_cardinality(1))
-    history = fine_tune(
-        model, data[0], roses, head_epochs=0, epochs=1, learning_rate=0.0
-    )
-    assert history["val_accuracy"] == [0]
-
-
-def test_another_pipeline_works(data):
-    train = data[0].take(2)
-    history = fine_tune(
-        small_model(), train, data[1], head_epochs=0, epochs=1, verbose=0
-    )
-    assert len(history["loss"]) == 1

@@ -9,7 +9,7 @@ import pytest
 from skimage.data import chelsea
 
 import gcvit
-from gcvit.pretrained import (
+from gcvit import (
     class_names,
     decode_predictions,
     from_pretrained,
@@ -66,12 +66,56 @@ def test_the_record_is_of_this_training():
     assert record["test_accuracy"] >= 0.86
 
 
-def test_other_settings_do_not_continue_a_run(tmp_path, monkeypatch):
-    train_nano.check_settings(tmp_path)
-    train_nano.check_settings(tmp_path)
-    monkeypatch.setitem(train_nano.SETTINGS, "epochs", 1000)
-    with pytest.raises(SystemExit, match="settings.json differs"):
-        train_nano.check_settings(tmp_path)
+SHORT = {"epochs": 2, "warmup_epochs": 1, "batch_size": 8}
+
+
+def few_images(split):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (24, 32, 32, 3), dtype="uint8")
+    return images, np.arange(24) % 10
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Two epochs on sixteen images, and eight to validate with."""
+    for name, value in SHORT.items():
+        monkeypatch.setitem(train_nano.SETTINGS, name, value)
+    monkeypatch.setattr(train_nano, "load_cifar10", few_images)
+    monkeypatch.setattr(train_nano, "VALIDATION_IMAGES", 8)
+    monkeypatch.setattr(train_nano, "EVALUATION_BATCH", 8)
+
+
+def test_a_run_that_was_cut_goes_on(short, tmp_path, monkeypatch):
+    save_state = train_nano.runs.save_state
+
+    def cut(model, path):
+        save_state(model, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_nano.runs, "save_state", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train_nano.train(tmp_path)
+    monkeypatch.setattr(train_nano.runs, "save_state", save_state)
+    before = json.loads((tmp_path / "history.json").read_text())
+    train_nano.train(tmp_path)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert {len(values) for values in history.values()} == {2}
+    assert {name: values[:1] for name, values in history.items()} == before
+    assert (tmp_path / "best.weights.h5").exists()
+    monkeypatch.setattr(train_nano, "DATA", tmp_path)
+    train_nano.publish(tmp_path)
+    record = json.loads((tmp_path / "nano.json").read_text())
+    assert [row["epoch"] for row in record["history"]] == [1, 2]
+    stored = json.loads(PATH.with_name("nano.json").read_text())
+    assert record.keys() == stored.keys()
+    assert record["history"][0].keys() == stored["history"][0].keys()
+
+
+def test_other_settings_do_not_continue_a_run(short, tmp_path, monkeypatch):
+    train_nano.runs.check_settings({"epochs": 1000}, tmp_path)
+    monkeypatch.setattr(train_nano.sys, "argv", ["", str(tmp_path)])
+    with pytest.raises(SystemExit, match="epochs was 1000, now 2"):
+        train_nano.main()
 
 
 def gradient_images(count):
@@ -149,7 +193,7 @@ def test_changes_begin_when_the_settings_say():
 
 
 def test_the_rate_warms_up_and_falls_to_zero():
-    schedule = train_nano.learning_rate(steps_an_epoch=10)
+    schedule = train_nano.learning_rate(steps_per_epoch=10)
     epochs = [1, 2, 3, 34, 65]  # the last one is the end
     rates = [float(schedule((epoch - 1) * 10)) for epoch in epochs]
     expected = [0, 1e-3, 2e-3, 1e-3, 0]

@@ -3,25 +3,28 @@
 import keras
 import numpy as np
 
-from gcvit import flowers, from_pretrained
+from gcvit import drawn_flowers, flowers, from_pretrained, pictures
 
 
 def test_they_depend_on_the_seed_only():
-    one, other = flowers.draw_flowers(3, 10, 5), flowers.draw_flowers(3, 10, 5)
-    assert one == other != flowers.draw_flowers(4, 10, 5)
+    one, other = (
+        drawn_flowers.draw_flowers(3, 10, 5),
+        drawn_flowers.draw_flowers(3, 10, 5),
+    )
+    assert one == other != drawn_flowers.draw_flowers(4, 10, 5)
     train, validation, names = one
     assert [label for _, label in train] == [0, 1, 2, 3, 4] * 2
     assert len(validation) == len(names) == 5
-    assert flowers.decode(train[0][0]).shape == (96, 96, 3)
+    assert pictures.decode(train[0][0]).shape == (96, 96, 3)
 
 
 def test_colours_alone_do_not_tell_them_apart():
-    train, validation, _ = flowers.draw_flowers(0, 500, 200)
+    train, validation, _ = drawn_flowers.draw_flowers(0, 500, 200)
 
     def histograms(drawings):
         counts = [
             np.histogramdd(
-                flowers.decode(file).reshape(-1, 3),
+                pictures.decode(file).reshape(-1, 3),
                 bins=(6, 6, 6),
                 range=[(0, 256)] * 3,
             )[0]
@@ -37,7 +40,7 @@ def test_colours_alone_do_not_tell_them_apart():
 
 
 def test_nano_learns_them(monkeypatch):
-    drawings = flowers.draw_flowers(0, 800, 200)
+    drawings = drawn_flowers.draw_flowers(0, 800, 200)
     monkeypatch.setattr(flowers, "read", lambda source, seed: drawings)
     keras.utils.set_random_seed(0)
     train, validation, names = flowers.load_flowers()
