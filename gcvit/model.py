@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest 07197392. To carry an edit back:
+# Generated from book/model.ipynb, digest c03c60d6. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -59,13 +59,7 @@ plots.plt.show()
 # %% [markdown]
 r"""
 The figure shows what each part returns; a level's map is halved already, except
-in the last. The answer is
-
-$$p = \mathrm{softmax}\!\left(W\,\overline{\mathrm{LN}(x)} + b\right),$$
-
-where $x$ is what the last level returns, and the bar is the mean over
-positions. What goes into the softmax is called the logits.
-
+in the last. 
 ## The code
 
 The constructor makes the parts, and `build` creates every variable, so that a
@@ -276,6 +270,13 @@ class GCViT(keras.Model):
 
 # %% [markdown]
 r"""
+The answer is
+
+$$p = \mathrm{softmax}\!\left(W\,\overline{\mathrm{LN}(x)} + b\right),$$
+
+where $x$ is what the last level returns, and the bar is the mean over
+positions. What goes into the softmax is called the logits.
+
 The size of the images says how often each level halves its map, and so how many
 layers each query generator has.
 
