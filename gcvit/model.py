@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest c03c60d6. To carry an edit back:
+# Generated from book/model.ipynb, digest 5802e8d7. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -59,7 +59,8 @@ plots.plt.show()
 # %% [markdown]
 r"""
 The figure shows what each part returns; a level's map is halved already, except
-in the last. 
+in the last.
+
 ## The code
 
 The constructor makes the parts, and `build` creates every variable, so that a
