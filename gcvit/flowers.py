@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest 51e0dfb6. To carry an edit back:
+# Generated from book/flowers.ipynb, digest 3e5fac6e. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -70,7 +70,6 @@ import numpy as np
 
 from gcvit import arguments, drawn_flowers, pictures, pipelines, runs
 from gcvit.pictures import decode  # public here, too
-from gcvit.sizes import size_pair
 
 
 # %% [markdown]
@@ -255,7 +254,7 @@ def load_flowers(source=None, image_size=64, batch_size=32, seed=0):
         OSError: if `tf_flowers` is asked for, and out of reach.
         ValueError: as `load_pictures`.
     """
-    size_pair(image_size, "image_size")  # before anything is fetched
+    pipelines.check_sizes(image_size, batch_size)
     if source is None:
         source = os.environ.get("GCVIT_FLOWERS") or None
     options = image_size, batch_size, seed

@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest 5802e8d7. To carry an edit back:
+# Generated from book/model.ipynb, digest c9482158. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -91,8 +91,8 @@ from gcvit.variants import variant_arguments
 class GCViT(keras.Model):
     """The Global Context Vision Transformer, an image classifier.
 
-    Shapes: `(B, H, W, channels)` in, `(B, num_classes)` out. Building fixes all
-    but `B`; `check_image_size` says what works. Images are normalised.
+    Shapes: `(B, H, W, channels)` in, `(B, num_classes)` out; building fixes
+    all but `B`, see `check_image_size`. Images are normalised.
 
     Args:
         window_size: one window for each level, ints or (height, width) pairs.

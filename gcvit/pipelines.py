@@ -155,6 +155,12 @@ def validation_batches(examples, class_count, image_size, batch_size):
     return validation.prefetch(tf.data.AUTOTUNE)
 
 
+def check_sizes(image_size, batch_size):
+    """Give both as the pipelines want them, before anything is read."""
+    pair = size_pair(image_size, "image_size")
+    return pair, whole_number("batch_size", batch_size)
+
+
 def make_pipelines(train, validation, names, image_size, batch_size, seed):
     """Make both pipelines of pictures that are listed; see `load_pictures`.
 
@@ -170,8 +176,7 @@ def make_pipelines(train, validation, names, image_size, batch_size, seed):
     Returns:
         As `load_pictures`.
     """
-    image_size = size_pair(image_size, "image_size")
-    batch_size = whole_number("batch_size", batch_size)
+    image_size, batch_size = check_sizes(image_size, batch_size)
     train = pictures.decode_all(train, decoded_side(image_size))
     if validation:
         validation = pictures.decode_all(validation, decoded_side(image_size))
@@ -215,6 +220,7 @@ def load_pictures(folder, image_size=64, batch_size=32, seed=0):
         ValueError: if the folder is not there or has no sub-folders, for a
             class that is left without pictures, and for sizes that cannot be.
     """
+    check_sizes(image_size, batch_size)
     files, names = pictures.read_folder(folder)
     options = image_size, batch_size, seed
     return make_pipelines(files, [], names, *options)

@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 
 # On JAX the time goes into compiling, not into computing: optimise less, and
@@ -21,13 +20,12 @@ if os.environ.get("KERAS_BACKEND") == "jax":
 import keras
 import numpy as np
 import pytest
+from helpers import DATA, PACKAGE_DATA
 
 import gcvit
 
 pytest_plugins = ["checkpoint_files"]  # fixtures
 
-DATA = Path(__file__).parent / "data"
-PACKAGE_DATA = Path(gcvit.__file__).parent / "data"
 CHECKPOINTS = {
     "ref_small": PACKAGE_DATA / "official_small.keras",
     "ref_small_ls": DATA / "ref_small_ls.keras",

@@ -2,12 +2,16 @@
 
 import io
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
 from keras import ops
 
 import gcvit
+
+DATA = Path(__file__).parent / "data"
+PACKAGE_DATA = Path(gcvit.__file__).parent / "data"
 
 # Two levels are enough for everything but the official numbers.
 SMALL = {

@@ -7,8 +7,7 @@ import keras
 import numpy as np
 import pytest
 from cases import ARGUMENTS, CASES, make
-from conftest import DATA
-from helpers import numpy, random_arrays, randomize
+from helpers import DATA, numpy, random_arrays, randomize
 
 import gcvit
 from gcvit import check

@@ -10,8 +10,9 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import DATA, PACKAGE_DATA
 from helpers import (
+    DATA,
+    PACKAGE_DATA,
     SHAPE,
     SMALL,
     numpy,
