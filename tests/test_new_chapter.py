@@ -16,7 +16,8 @@ from nbformat import v4
 from gcvit import plots
 from tools import chapters, new_chapter
 
-NAME, TITLE = "cross_attention", "Cross attention"
+# No name that somebody would give a chapter.
+NAME, TITLE = "laid_down_by_a_test", "Laid down by a test"
 # The tests of any one chapter.
 GENERIC = [
     test
@@ -104,8 +105,10 @@ def test_it_runs_and_suits_the_tests_of_each_chapter(house, monkeypatch):
     new_chapter.lay_down(NAME, TITLE, "block")
     write_marked(chapters.chapter_path(NAME))
     chapters.write_modules([NAME])
-    box = (NAME, "Cross\nattention", 2.1, 0, 1.1)
-    monkeypatch.setattr(plots, "BOXES", [*plots.BOXES, box])
+    *others, (owner, label, x, row, width) = plots.BOXES
+    half = width / 2  # a neighbour shrinks to make room
+    boxes = [(owner, label, x, row, half), (NAME, TITLE, x + half, row, half)]
+    monkeypatch.setattr(plots, "BOXES", [*others, *boxes])
     run_here(NAME)
     assert len(GENERIC) >= 10
     for test in GENERIC:
@@ -168,8 +171,8 @@ def test_the_last_one_and_its_title_are_not_asked_for(
     new_chapter.main()
     assert new_chapter.order()[-2:] == [last, NAME]
     cells = new_chapter.read_chapter(NAME).cells
-    assert cells[0].source.startswith("# Cross attention\n")
+    assert cells[0].source.startswith(f"# {TITLE}\n")
     said = capsys.readouterr().out
-    label = json.dumps("Cross\nattention")
+    label = json.dumps(TITLE.replace(" ", "\n"))
     assert f'("{NAME}", {label}, x, row, width)' in said
     assert f"make chapters NAMES={NAME}" in said
