@@ -734,7 +734,8 @@ def test_one_photo_is_a_batch_of_one():
     together = prepared(images, 32)
     assert together.shape == (2, 32, 32, 3)
     for i in range(2):
-        np.testing.assert_array_equal(prepared(images[i], 32)[0], together[i])
+        # Products of matrices of another size round another way.
+        assert_close(prepared(images[i], 32)[0], together[i], 1e-6)
 
 
 @pytest.mark.parametrize(
