@@ -61,7 +61,7 @@ def pipeline():
     """Compare what the pipeline gives with what training `nano` consumes.
 
     Returns:
-        A dict of images a second, medians of interleaved passes.
+        A dict of images per second, medians of interleaved passes.
     """
     import statistics
 
@@ -100,7 +100,7 @@ def xxtiny():
     """Time training steps of XXTiny at 224 pixels, batches of 32.
 
     Returns:
-        A dict: the median seconds of a step.
+        A dict: the median seconds of each step.
     """
     import statistics
 

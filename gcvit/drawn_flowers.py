@@ -74,7 +74,7 @@ def paint(image, cover, colour):
         image: `(H, W, 3)`.
         cover: how much of each pixel the paint covers, `(H, W)`, from 0 to 1;
             less counts as 0, more as 1.
-        colour: `(3,)`, or a colour a pixel, `(H, W, 3)`.
+        colour: `(3,)`, or a colour for each pixel, `(H, W, 3)`.
 
     Returns:
         An array `(H, W, 3)`.

@@ -78,7 +78,7 @@ def content(picture):
 
 
 def read_folder(folder):
-    """List the pictures in a folder, one sub-folder a class.
+    """List the pictures in a folder, one sub-folder for each class.
 
     Args:
         folder: the folder; what is hidden in it is passed over.

@@ -1,8 +1,14 @@
 """Runs: what a training keeps in its folder, so that a cut one goes on.
 
-After each epoch the weights, the optimizer's state and the dropouts' seeds go
-into a file. A file that is cut off while it is written would be worse than
-none, so it gets its name only when it is whole.
+    settings.json          what the run was called with; others do not go on
+    history.json           for each measurement, one number for each epoch
+    best.keras             the model after its best epoch
+    states/000003-all.npz  the variables after the last epoch, here the third
+
+A state holds the weights, the optimizer's variables and the dropouts' seeds.
+It is saved after the other files: what an epoch left behind without a state is
+done again. A file that is cut off while it is written would be worse than no
+file, so it gets its name only when it is whole.
 """
 
 import contextlib

@@ -60,7 +60,7 @@ def load_cifar10(split):
     """Read CIFAR-10.
 
     If the environment variable CIFAR10_DIR is set, the images come from
-    `cifar10_jpeg.npz` in that folder, an archive of three arrays a split:
+    `cifar10_jpeg.npz` in that folder, an archive of three arrays per split:
     `{split}_jpeg`, the bytes of all JPEG files end to end, `{split}_offsets`,
     where each starts and the last ends, and `{split}_labels`. Otherwise Keras
     downloads them.
