@@ -8,6 +8,7 @@ from gcvit.level import Level
 from gcvit.model import GCViT
 from gcvit.patch_embed import PatchEmbed
 from gcvit.pretrained import (
+    classify,
     decode_predictions,
     from_pretrained,
     load_checkpoint,
@@ -16,10 +17,12 @@ from gcvit.pretrained import (
 from gcvit.reduce_size import ReduceSize, add_fused_mbconv, fused_mbconv
 from gcvit.sizes import check_image_size, windows_for
 from gcvit.squeeze_excitation import SqueezeAndExcitation
+from gcvit.tasks import BalancedAccuracy
 from gcvit.variants import VARIANTS, class_names
 from gcvit.window_attention import WindowAttention
 
 __all__ = [
+    "BalancedAccuracy",
     "Block",
     "DropPath",
     "FeatureExtraction",
@@ -35,6 +38,7 @@ __all__ = [
     "add_fused_mbconv",
     "check_image_size",
     "class_names",
+    "classify",
     "decode_predictions",
     "from_pretrained",
     "fused_mbconv",
@@ -52,7 +56,8 @@ LATER = {
     "load_flowers": "flowers",
     "load_pictures": "pipelines",
 }
-MODULES_LATER = ["check", "flowers", "pipelines", "plots", "pictures", "runs"]
+MODULES_LATER = ["check", "drawn_flowers", "flowers", "folders", "pipelines"]
+MODULES_LATER += ["plots", "runs"]
 
 
 def __getattr__(name):

@@ -160,13 +160,19 @@ def check_query(global_query, q_global):
         )
 
 
-def check_levels(model):
+def check_agreement(model):
     """Check that arguments of a `GCViT` agree with each other.
 
     Raises:
-        ValueError: if their lengths differ, or if heads do not divide a
-            level's channels.
+        ValueError: if their lengths differ, if heads do not divide a level's
+            channels, or if there is not one name for each class.
     """
+    names = model.class_names
+    if isinstance(names, str) or len(names or ()) not in (0, model.num_classes):
+        raise ValueError(
+            f"class_names={names!r} and num_classes={model.num_classes} do not "
+            "agree; each class needs a name, in a tuple."
+        )
     embed_dim, depths = model.embed_dim, model.depths
     num_heads, window_size = model.num_heads, model.window_size
     if not len(depths) == len(num_heads) == len(window_size):
@@ -244,41 +250,6 @@ def has_nan(values):
         return False
     is_float = values.dtype.kind in "fV"  # V is NumPy's word for bfloat16
     return is_float and bool(np.isnan(values).any())
-
-
-def photos(name, images):
-    """Check photos: their shape, and that their values can be 0 to 255.
-
-    Args:
-        name: the argument's name, for the error.
-        images: as for `gcvit.preprocess`.
-
-    Returns:
-        An array or a tensor, `(H, W, 3)` or `(B, H, W, 3)`.
-
-    Raises:
-        ValueError: for another shape, values that are NaN, or a NumPy array of
-            floats that end at 1.
-    """
-    if not hasattr(images, "shape"):  # as of PIL's images, and lists
-        images = np.asarray(images)
-    shape = tuple(images.shape)
-    if len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape[-3:]:
-        raise ValueError(
-            f"{name} of shape {shape} are no photos; (height, width, 3) or "
-            "(batch, height, width, 3) would work."
-        )
-    if has_nan(images):
-        raise ValueError(
-            f"{name} have values that are NaN; values go from 0 to 255."
-        )
-    floats = isinstance(images, np.ndarray) and images.dtype.kind == "f"
-    if floats and images.size and 0 < images.max() <= 1:
-        raise ValueError(
-            f"{name} with values up to {images.max()} are very dark; values "
-            "go from 0 to 255. Multiply by 255."
-        )
-    return images
 
 
 def predictions(name, values, names):

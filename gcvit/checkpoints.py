@@ -9,9 +9,11 @@ it is read; PyTorch is asked to refuse everything but arrays.
 import argparse
 import contextlib
 import json
+import os
 import pickle
 import re
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import h5py
 import keras
 import numpy as np
 
-from gcvit.arguments import file_path
+from gcvit.arguments import boolean, file_path
 from gcvit.sizes import level_windows, size_pair, smallest_image_shape
 
 # === Each format ===
@@ -88,16 +90,64 @@ def unpickle(path):
         ) from error
 
 
-def read_pytorch(path):
+# Where scripts keep weights: those of the last step, and those averaged over
+# many, mostly as exponential moving averages (EMA).
+LIVE = ("state_dict", "model")
+AVERAGED = ("state_dict_ema", "model_ema")
+
+
+def no_averaged(path, names):
+    """Give the error for a file without averaged weights."""
+    names = [repr(name) for name in names]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ValueError(
+        f"{path} holds no averaged weights, so averaged=True does not work. "
+        f"It holds {', '.join(names[:3]) or 'nothing'}{more}. averaged=False "
+        "loads the weights in it."
+    )
+
+
+def choose_weights(stored, path, averaged):
+    """Choose between live and averaged weights.
+
+    Args:
+        stored: what is in a PyTorch file, a dict.
+        path: the file, for the error and the warning.
+        averaged: whether the averaged ones are wanted, a bool.
+
+    Returns:
+        The live ones unless others are wanted, with a warning if there are
+        both; the averaged ones if there are no others; everything if neither
+        has a key of its own.
+
+    Raises:
+        ValueError: if the averaged ones are wanted, and there are none.
+    """
+    live = [key for key in LIVE if isinstance(stored.get(key), dict)]
+    ema = [key for key in AVERAGED if isinstance(stored.get(key), dict)]
+    if averaged and not ema:
+        raise no_averaged(path, stored)
+    if live and ema and not averaged:
+        warnings.warn(
+            f"{path} holds live weights, in {live[0]!r}, and averaged ones, "
+            f"in {ema[0]!r}. The live ones were taken; "
+            "gcvit.load_checkpoint(model, path, averaged=True) takes the "
+            "others.",
+            stacklevel=5,  # who called load_checkpoint
+        )
+    keys = ema if averaged else live + ema
+    return stored[keys[0]] if keys else stored
+
+
+def read_pytorch(path, averaged=False):
     """Read the weights in a `.pth` or `.pth.tar` file.
 
-    They may lie on top, or under `state_dict`, `state_dict_ema` or `model`.
+    They may lie on top, or under a key in `LIVE` or `AVERAGED`; which of them,
+    `choose_weights` says.
     """
     stored = unpickle(path)
-    for key in ("state_dict", "state_dict_ema", "model"):
-        if isinstance(stored, dict) and key in stored:
-            stored = stored[key]
-            break
+    if isinstance(stored, dict):
+        stored = choose_weights(stored, path, averaged)
     if not isinstance(stored, dict) or not all(
         isinstance(name, str) and hasattr(tensor, "detach")
         for name, tensor in stored.items()
@@ -178,7 +228,7 @@ def damage_named(path):
     """Turn what the libraries raise for a damaged file into a `ValueError`."""
     try:
         yield
-    except (ImportError, MemoryError):
+    except (ImportError, MemoryError, Warning):
         raise
     except Exception as error:  # each library has its own
         if getattr(error, "errno", None):  # a full disk, say
@@ -190,11 +240,13 @@ def damage_named(path):
         ) from error
 
 
-def read(path):
+def read(path, averaged=False):
     """Read the weights in a checkpoint, whatever its format.
 
     Args:
         path: a Keras, PyTorch or safetensors file, under any name.
+        averaged: whether averaged weights are wanted, a bool; only PyTorch's
+            files have them.
 
     Returns:
         Whether the names and axes are Keras's, a bool, and a dict from names
@@ -202,17 +254,38 @@ def read(path):
 
     Raises:
         ImportError: if the format takes a package that is not installed.
-        ValueError: if the file is none of these, or damaged.
+        ValueError: if the file is none of these, damaged, or without averaged
+            weights where they are wanted.
         OSError: if there is no such file.
     """
     path = file_path("path", path)
+    averaged = boolean("averaged", averaged)
     with damage_named(path):
         reader = reader_of(path)
-        arrays = reader(path)
+        if reader is read_pytorch:
+            arrays = read_pytorch(path, averaged)
+        else:
+            arrays = reader(path)
+    if averaged and reader is not read_pytorch:
+        raise no_averaged(path, arrays)
     for name, array in arrays.items():
         if array.dtype.kind == "V":  # how HDF5 stores a bfloat16
             arrays[name] = array.view("bfloat16")
     return reader is read_keras, arrays
+
+
+# What lies around a model when it is saved: PyTorch's wrappers for several
+# devices and for compiling, and the classes of those who train it.
+WRAPPERS = re.compile(r"((module|model|backbone|_orig_mod)\.)*")
+
+
+def without_prefix(arrays):
+    """Take off what wrappers put before all names in a file; a new dict.
+
+    What only some of the names have stays.
+    """
+    shared = WRAPPERS.match(os.path.commonprefix(list(arrays)))[0]
+    return {name.removeprefix(shared): arrays[name] for name in arrays}
 
 
 def stored_shapes(path):
@@ -237,6 +310,32 @@ def shapes_when_saved(layer):
         path = Path(folder) / "layer.weights.h5"
         keras.saving.save_weights(layer, path)
         return read_keras(path, shape_of)
+
+
+def load_model(path, kind):
+    """Load the model in a `.keras` file.
+
+    Args:
+        path: the file.
+        kind: what it must be, a class.
+
+    Raises:
+        ValueError: if the file holds something else, or is damaged.
+        OSError: if there is no such file.
+    """
+    path = file_path("model", path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is no file. A .keras file of model.save would work."
+        )
+    with damage_named(path):
+        model = keras.saving.load_model(path)
+    if not isinstance(model, kind):
+        raise ValueError(  # noqa: TRY004 -- the file's content, not its type
+            f"{path} holds a {type(model).__name__}; a {kind.__name__} that "
+            "was saved with model.save would work."
+        )
+    return model
 
 
 # === Another configuration ===

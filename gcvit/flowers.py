@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest 3e5fac6e. To carry an edit back:
+# Generated from book/flowers.ipynb, digest 006361ae. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -68,7 +68,8 @@ import urllib.request
 import keras
 import numpy as np
 
-from gcvit import arguments, drawn_flowers, pictures, pipelines, runs
+from gcvit import arguments, drawn_flowers, pipelines, runs, tasks
+from gcvit.examples import Example
 from gcvit.pictures import decode  # public here, too
 
 
@@ -79,7 +80,9 @@ r"""
 Folders hold more than clean photographs: pictures in grey, in CMYK, with
 transparency, with 16 bits, or turned by the camera.
 [`decode`](api.md#gcvit.pictures.decode) makes red, green and blue of all of
-them, from 0 to 255. Of an animation you take the first frame.
+them, from 0 to 255. Of an animation you take the first frame. Where a picture
+has more than 8 bits, the highest value in your data says what is white: 4095,
+say, for 12 bits that were stored in 16.
 """
 
 
@@ -175,7 +178,7 @@ r"""
 The second source is a folder of your own, one sub-folder for each class. A
 tenth of each class is for validation. Which pictures that are depends on what
 is in them, not on their names. So the copy of a file never lands on the other
-side.
+side. The end of this chapter has more on your own pictures.
 
 The third source needs neither network nor camera: flowers drawn by code. They
 are a stand-in, and say so. Their species have petals of different number and
@@ -216,15 +219,12 @@ and, as [`load_pictures`](api.md#gcvit.pipelines.load_pictures), for any folder.
 
 # %%
 def read(source, seed):
-    """Read one of the three sources; see `load_flowers`."""
+    """Read `tf_flowers` or the drawn ones; see `load_flowers`."""
     if source == "tf_flowers":
         return read_tf_flowers()
     if source == "drawn":
         print("These flowers are drawn by code: a stand-in for photographs.")
         return drawn_flowers.draw_flowers(seed)
-    if source is not None:
-        files, names = pictures.read_folder(source)
-        return files, [], names
     try:
         return read_tf_flowers()
     except (ImportError, OSError) as error:
@@ -258,7 +258,13 @@ def load_flowers(source=None, image_size=64, batch_size=32, seed=0):
     if source is None:
         source = os.environ.get("GCVIT_FLOWERS") or None
     options = image_size, batch_size, seed
-    return pipelines.make_pipelines(*read(source, seed), *options)
+    if source not in (None, "tf_flowers", "drawn"):
+        return pipelines.load_pictures(source, *options)
+    train, validation, names = read(source, seed)
+    train, validation = (
+        [Example(*pair) for pair in pairs] for pairs in (train, validation)
+    )
+    return pipelines.make_pipelines(train, validation, names, options)
 
 
 # %% [markdown]
@@ -383,33 +389,42 @@ $$
 \;\text{ after that.}
 $$
 
-AdamW ([arXiv 1711.05101](https://arxiv.org/abs/1711.05101)) pulls the weights
+In fewer than ten steps there is no rise. AdamW
+([arXiv 1711.05101](https://arxiv.org/abs/1711.05101)) pulls the weights
 towards zero, but not biases and norms. Label smoothing
 ([arXiv 1512.00567](https://arxiv.org/abs/1512.00567)) asks for a little less
 than certainty.
+
+The loss follows from the model's head and your labels, and so does what the
+best epoch is: [`gcvit.tasks`](api.md#tasks) chooses both, or says before the
+first step what would go together. Here it is the cross-entropy of one class of
+several, and the balanced accuracy, the mean over the classes of how many of
+their pictures are right. If 31 of 32 pictures are of one class, a model that
+always names it has an accuracy of 0.97, and a balanced accuracy of 0.5.
 """
 
 
 # %%
-def compile_model(model, steps, learning_rate, label_smoothing, jit_compile):
+def compile_model(
+    model, task, steps, learning_rate, metrics=(), jit_compile=None
+):
     """Compile a model for `steps` steps of fine-tuning; see `fine_tune`."""
-    warmup = max(steps // 10, 1)
+    warmup = steps // 10  # in fewer than ten steps there is none
     optimizer = keras.optimizers.AdamW(
         keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0,
+            initial_learning_rate=0.0 if warmup else learning_rate,
             decay_steps=steps - warmup,
-            warmup_target=learning_rate,
+            warmup_target=learning_rate if warmup else None,
             warmup_steps=warmup,
         ),
         weight_decay=0.05,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    loss = keras.losses.CategoricalCrossentropy(
-        from_logits=model.head_activation is keras.activations.linear,
-        label_smoothing=label_smoothing,
-    )
     model.compile(
-        optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile
+        optimizer,
+        task.loss,
+        metrics=[*task.metrics, *metrics],
+        jit_compile=fast_jit_compile() if jit_compile is None else jit_compile,
     )
     # All variables now: a state is loaded into them, and a step that makes
     # some is traced twice by TensorFlow.
@@ -425,7 +440,8 @@ r"""
 
 Training takes time, and machines stop. After each epoch the weights, the
 optimizer's state and the dropouts' seeds go into a file, whole or not at all:
-[`gcvit.runs`](api.md#runs) does that, and goes on where a run was cut.
+[`gcvit.runs`](api.md#runs) does that, and goes on where a run was cut. A loss
+that is no number stops the run before anything of it is saved.
 """
 
 
@@ -455,6 +471,9 @@ def fine_tune(
     epochs=10,
     learning_rate=1e-3,
     label_smoothing=0.1,
+    class_weight=None,
+    metrics=(),
+    callbacks=(),
     jit_compile=None,
     verbose="auto",
 ):
@@ -462,20 +481,29 @@ def fine_tune(
 
     First the head alone, so that random weights do not spoil pretrained ones;
     then everything. AdamW; in each of the two the learning rate rises for a
-    tenth of the steps, and falls along a cosine to zero. Of the second, the
-    weights of the epoch with the best validation accuracy are kept. The model
-    trains in its own dtype policy; `fast_dtype_policy` names a fast one.
+    tenth of the steps, and falls along a cosine to zero. The model trains in
+    its own dtype policy; `fast_dtype_policy` names a fast one.
+
+    The loss follows from head and labels. Softmax or logits and one-hot
+    labels: cross-entropy. A sigmoid and labels in [0, 1], for several labels
+    for each picture, or with one output for yes or no: cross-entropy of each.
+    Logits and other numbers: the squared error. Of the second phase, the
+    weights of the best epoch are kept: by the balanced accuracy in validation,
+    the mean of the recalls of all classes; with several labels or numbers, by
+    the loss.
 
     Args:
-        model: a `GCViT`; it is compiled anew.
-        train: a `tf.data.Dataset` of images `(B, height, width, 3)` and
-            one-hot labels `(B, classes)`. After a cut, one from `load_flowers`
-            repeats its order too.
+        model: a `GCViT`; it is compiled anew, and gets the `class_names` and
+            the `value_range` of `train`, if it has them.
+        train: a `tf.data.Dataset` of images `(B, height, width, 3)` and labels
+            `(B, outputs)`; weights of the pictures, `(B,)`, may be its third
+            part. After a cut, one from `load_pictures` repeats its order too.
         validation: another one.
         folder: where to keep the run: its settings, `history.json`, the best
-            model, `best.keras`, and in `states` that after the last epoch. The
-            same call goes on where it was cut, or at once returns what a
-            finished run did. `None` keeps nothing.
+            model, `best.keras`, in `states` that after the last epoch, and in
+            `left_out.json` which files were no pictures. The same call goes on
+            where it was cut, or at once returns what a finished run did.
+            `None` keeps nothing.
         head_epochs: how many epochs for the head alone, an int; 0 trains
             everything at once.
         epochs: how many epochs for everything, an int.
@@ -483,52 +511,73 @@ def fine_tune(
             as much.
         label_smoothing: the share of each label that is spread over all
             classes, in [0, 1).
+        class_weight: a dict from class numbers to factors of the loss, for one
+            class of several; `None` for none.
+        metrics: more of them, as for `keras.Model.compile`.
+        callbacks: more of them, as for `keras.Model.fit`, while everything is
+            trained. One that stops the training ends the run. After a cut they
+            begin anew.
         jit_compile: as for `keras.Model.compile`; `None` takes what is fast on
             the device at hand.
         verbose: as for `keras.Model.fit`.
 
     Returns:
-        A dict of lists, one number for each epoch: `"accuracy"`, `"loss"`,
-        `"val_accuracy"` and `"val_loss"`.
+        A dict of lists, one entry for each epoch: `"loss"`, `"accuracy"`,
+        `"balanced_accuracy"` and what else was measured, in validation under
+        `"val_loss"` and so on. `"val_recalls"` has a list of one number for
+        each class, `None` for one without pictures.
 
     Raises:
+        FloatingPointError: if a loss or a weight is no finite number. The
+            model is as before that epoch, and so is the run.
         OSError: if the folder cannot be written to; the state after the epoch
             before is still there.
         ValueError: if the model does not go with the data, for numbers and
             rates that cannot work, or if the folder holds a run with other
             settings or other pictures.
     """
-    pipelines.check_pipelines(model, train, validation)
     head_epochs = arguments.whole_number("head_epochs", head_epochs, least=0)
     epochs = arguments.whole_number("epochs", epochs)
     rate = arguments.number("learning_rate", learning_rate, least=0)
     label_smoothing = arguments.rate("label_smoothing", label_smoothing)
-    if jit_compile is None:
-        jit_compile = fast_jit_compile()
+    task = tasks.check_data(
+        model, train, validation, label_smoothing, class_weight
+    )
+    tasks.tell(model, train)
     batches = int(train.cardinality())
     settings = {
         "head_epochs": head_epochs,
         "epochs": epochs,
         "learning_rate": rate,
         "label_smoothing": label_smoothing,
+        "class_weight": str(class_weight),
         "batches": batches,
         "pictures": getattr(train, "contents", None),
+        "class_names": model.class_names,
         "parameters": model.count_params(),
         "trainable_weights": len(model.trainable_weights),
         "dtype_policy": model.dtype_policy.name,
     }
-    total = head_epochs + epochs
-    data, options = (train, validation), (label_smoothing, jit_compile)
+    total, data = head_epochs + epochs, (train, validation)
+    compiled = metrics, jit_compile
+    options = {
+        "best": (task.best, task.sign),
+        "measures": task.measures(),
+        "class_weight": class_weight,
+        "verbose": verbose,
+    }
     with runs.opened(folder, settings) as run:
+        runs.write_left_out(getattr(train, "left_out", ()), run)
         if head_epochs and not runs.states_of(run, "all"):
             with only_the_head(model):
                 # A higher rate: the head's weights are few, and all random.
                 compile_model(
-                    model, head_epochs * batches, 10 * rate, *options
+                    model, task, head_epochs * batches, 10 * rate, *compiled
                 )
-                runs.fit(model, data, run, "head", (0, head_epochs), verbose)
-        compile_model(model, epochs * batches, rate, *options)
-        runs.fit(model, data, run, "all", (head_epochs, total), verbose)
+                runs.fit(model, data, run, "head", (0, head_epochs), **options)
+        compile_model(model, task, epochs * batches, rate, *compiled)
+        options["callbacks"] = callbacks
+        runs.fit(model, data, run, "all", (head_epochs, total), **options)
         model.load_weights(run / "best.keras")
         return runs.read_history(run, total)
 
@@ -696,9 +745,10 @@ plots.show_photos()
 
 # %% [markdown]
 r"""
-Now a picture of your own. It is read as above, and prepared as for any of the
-pretrained models. This one is a drawing, so do not expect too much of a model
-that knows photographs.
+Now a picture of your own. [`classify`](api.md#gcvit.classify) reads it as above,
+and prepares it as for any of the pretrained models. `fine_tune` gave the model
+the names of the classes. This one is a drawing, so do not expect too much of a
+model that knows photographs.
 """
 
 # %% tags=["active-ipynb", "nbval-ignore-output"]
@@ -706,13 +756,12 @@ r"""
 from pathlib import Path
 from tempfile import mkdtemp
 
-from gcvit import decode_predictions, preprocess
+from gcvit import classify
 
 folder = Path(mkdtemp())
 path = folder / "my flower.png"
 Image.fromarray(picture).save(path)
-probabilities = model(preprocess(decode(path), image_size))
-(best_three,) = decode_predictions(probabilities, names, top=3)
+(best_three,) = classify(model, path, top=3)
 for name, probability in best_three:
     print(f"{name:12} {probability:.2f}")
 """
@@ -720,6 +769,8 @@ for name, probability in best_three:
 # %% [markdown]
 r"""
 Save the model, and load it again. On a CPU the answers are the same to the bit.
+The names travel with the file: whoever has it needs `import gcvit`, and
+`gcvit.classify("flowers.keras", "photo.jpg")`.
 """
 
 # %% tags=["active-ipynb"]
@@ -779,8 +830,8 @@ the same learning rates and the same order of pictures.
 ## Your own pictures
 
 Put them into a folder, one sub-folder for each class, which gives the class its
-name. `gcvit.load_pictures` makes the pipelines. What is no picture is left out,
-and named.
+name. `gcvit.load_pictures` makes the pipelines, and says what it found. What is
+no picture is left out, with the reason, and with what would help.
 """
 
 # %% tags=["active-ipynb"]
@@ -808,15 +859,19 @@ assert sum(len(labels) for _, labels in own_validation) == 4
 # %% [markdown]
 r"""
 The rest of this chapter then applies as it stands: a model with
-`num_classes=len(names)`, and `fine_tune`. Three things you may want to change.
-With few pictures an epoch has few steps, so take more epochs. With a GPU, take
-XXTiny, and 224 pixels or more. If memory runs out, take a smaller `batch_size`.
+`num_classes=len(names)`, and `fine_tune`. What you may want to change:
+
+- **A split of your own**: `load_pictures("train", validation="val")`.
+- **Pictures that belong together**, of one patient, or of one burst of shots: a random split would put some on each side, and the accuracy would look too good. `group_by="folder"` keeps each sub-folder of a class together, and `group_by="^patient[0-9]+"` the files whose names agree in that.
+- **Classes of very different size**: `class_weight={0: 1.0, 1: 25.0}` counts a mistake in the second more. `history["val_recalls"]` has how many of each class are right.
+- **Few pictures**: an epoch has few steps then, so take more epochs.
+- **A GPU**: take XXTiny, and 224 pixels or more. If memory runs out, take a smaller `batch_size`.
 
 ## Summary
 
 - Fine-tuning keeps pretrained weights, replaces the head, and trains gently: the head first, warm-up, then a cosine.
 - The pipeline decodes once and cuts out anew in each pass; validation sees the middle, prepared as for any pretrained model.
-- A run that keeps a folder can be interrupted at any time.
+- A run that keeps a folder can be interrupted at any time; the saved model knows the names of its classes.
 
 ## Exercises
 
@@ -854,6 +909,7 @@ something up.
 To look up: [`load_flowers`](api.md#gcvit.flowers.load_flowers),
 [`fine_tune`](api.md#gcvit.flowers.fine_tune),
 [`load_pictures`](api.md#gcvit.pipelines.load_pictures),
+[`classify`](api.md#gcvit.classify),
 [`decode`](api.md#gcvit.pictures.decode),
 [`fast_dtype_policy`](api.md#gcvit.flowers.fast_dtype_policy),
 [`fast_jit_compile`](api.md#gcvit.flowers.fast_jit_compile) in the API

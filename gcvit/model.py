@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest c9482158. To carry an edit back:
+# Generated from book/model.ipynb, digest eea87af8. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -98,8 +98,7 @@ class GCViT(keras.Model):
         window_size: one window for each level, ints or (height, width) pairs.
         embed_dim: channels of level 0, at least 4; each level doubles them.
         depths: number of blocks in each level, positive ints.
-        num_heads: number of attention heads in each level, ints that divide
-            its channels.
+        num_heads: heads in each level, ints that divide its channels.
         drop_rate: dropout rate of the stem, attentions and MLPs, in [0, 1).
         mlp_ratio: hidden width of the MLPs as a multiple of the channels.
         qkv_bias: whether queries, keys and values have a bias, a bool.
@@ -109,8 +108,9 @@ class GCViT(keras.Model):
         path_drop: rate of stochastic depth in the last block, in [0, 1).
         layer_scale: what each branch's scale starts at; `None` for no scales.
         num_classes: number of classes, an int of at least 1.
-        head_activation: activation of the head, by name or as a function;
-            `None` gives logits.
+        head_activation: of the head, a name or a function; `None` for logits.
+        class_names: one for each class, in a tuple; saved with the model.
+        value_range: of its images, as for `gcvit.preprocess`; saved as well.
 
     Raises:
         ValueError: for what cannot work, with the argument's name and value.
@@ -133,6 +133,8 @@ class GCViT(keras.Model):
         layer_scale=None,
         num_classes=1000,
         head_activation="softmax",
+        class_names=None,
+        value_range=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -153,11 +155,14 @@ class GCViT(keras.Model):
         self.head_activation = arguments.activation(
             "head_activation", head_activation
         )
-        arguments.check_levels(self)
-        self.image_shape = None  # until the model is built
+        self.class_names = class_names
+        self.value_range = value_range
         self.make_layers()
 
     def make_layers(self):
+        arguments.check_agreement(self)
+        self.image_shape = None  # until the model is built
+
         def named(name):
             return {"name": name, "dtype": self.dtype_policy}
 
@@ -222,17 +227,15 @@ class GCViT(keras.Model):
     def feature_maps(self, images, training=None):
         """Compute the refined map of each level, before it is halved.
 
-        Args and raises: as a call. Returns a dict: `"stem"`, and `"level_0"`,
-        `"level_1"`, … to maps `(B, H / 4, W / 4, C)`, `(B, H / 8, W / 8, 2C)`,
-        …; the stem's is of the size of level 0's.
+        Args and raises: as a call. Returns a dict: `"stem"` and `"level_0"` to
+        `(B, H / 4, W / 4, C)`, `"level_1"` to `(B, H / 8, W / 8, 2C)`, ….
         """
         self.build(images.shape)
         x = self.pos_drop(self.patch_embed(images), training=training)
         maps = {"stem": x}
         for i, level in enumerate(self.levels):
             x = maps[f"level_{i}"] = level.refine(x, training)
-            if level.downsample:
-                x = level.down(x)
+            x = level.down(x) if level.downsample else x
         return maps
 
     def compute_output_shape(self, input_shape):
@@ -240,15 +243,13 @@ class GCViT(keras.Model):
         return (input_shape[0], self.num_classes)
 
     def build_graph(self, input_shape=None):
-        """Make a functional model of the same layers and weights.
-
-        `input_shape` is (height, width, channels). `None` takes that of a
-        built model, and builds another for the smallest that its windows fit.
-        """
+        """Make a functional model for (H, W, channels); `None`: as built."""
         own = self.image_shape or smallest_image_shape(self.window_size)
         inputs = keras.Input(input_shape or own)
         self.build(inputs.shape)
-        return keras.Model(inputs, self.call(inputs), name=self.name)
+        if "ends" not in vars(self):  # kept where Keras does not track them
+            vars(self)["ends"] = inputs, self.call(inputs)
+        return keras.Model(*self.ends, name=self.name)
 
     def summary(self, input_shape=None, **kwargs):
         """Print the layers, building at most a twin; see `build_graph`."""
@@ -259,8 +260,7 @@ class GCViT(keras.Model):
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         """Load weights from a `.keras` or `.weights.h5` file: all, or none.
 
-        With `skip_mismatch`, what fits is; see `keras.Model.load_weights`.
-        What differs, or a model not built, is a `ValueError`, and no change.
+        With `skip_mismatch`, what fits; otherwise what differs is an error.
         """
         with load_whole(self, filepath, skip_mismatch) as path:
             super().load_weights(path, skip_mismatch=skip_mismatch, **kwargs)

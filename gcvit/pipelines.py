@@ -3,20 +3,27 @@
 In each pass a picture is seen differently: a random part of it, mirrored or
 not. For validation it is the middle, as in `gcvit.preprocess`. Each picture is
 decoded once, shrunk as far as the smallest part allows, and kept, until all of
-them fill `pictures.CACHE_BYTES`.
+them fill `examples.CACHE_BYTES`.
 
 They are TensorFlow's, whatever backend trains.
 """
 
+import contextlib
 import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras.applications.imagenet_utils import preprocess_input
 
-from gcvit import pictures
+from gcvit import examples, folders, pictures
 from gcvit.arguments import whole_number
 from gcvit.sizes import size_pair
+
+if keras.backend.backend() != "tensorflow":
+    # TensorFlow would take all the memory of a GPU that another backend needs.
+    with contextlib.suppress(RuntimeError):  # it is in use already
+        tf.config.set_visible_devices([], "GPU")
 
 SMALLEST_AREA = 0.35
 MOST_OBLONG = 4 / 3
@@ -55,15 +62,39 @@ def resize(image, image_size):
     return BLACK + image / 255 * (WHITE - BLACK)
 
 
-def cut_middle(image, image_size):
-    """Cut out the middle of an image, in the proportions of another size."""
-    shape = tf.shape(image)
+def cut_middle(images, image_size):
+    """Cut out the middle of images, in the proportions of another size."""
+    shape = tf.shape(images)[-3:-1]
     height, width = image_size
     size = tf.minimum(
-        shape[:2], [shape[1] * height // width, shape[0] * width // height]
+        shape, [shape[1] * height // width, shape[0] * width // height]
     )
-    start = (shape[:2] - size) // 2
-    return tf.slice(image, [*tf.unstack(start), 0], [*tf.unstack(size), 3])
+    top, left = tf.unstack((shape - size) // 2)
+    return images[..., top : top + size[0], left : left + size[1], :]
+
+
+def prepare(images, image_size):
+    """Do in a graph of TensorFlow what `gcvit.preprocess` does.
+
+    Args:
+        images: a tensor `(H, W, 3)` or `(B, H, W, 3)`, from 0 to 255; its sizes
+            need not be known.
+        image_size: a (height, width) pair.
+
+    Returns:
+        A float32 tensor `(B, height, width, 3)`; for one photo, B is 1.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    if images.shape.rank not in (3, 4) or images.shape[-1] != 3:
+        raise ValueError(
+            f"images of shape {images.shape} are no photos; "
+            "(height, width, 3) or (batch, height, width, 3) would work."
+        )
+    if images.shape.rank == 3:
+        images = images[None]
+    return resize(cut_middle(images, image_size), image_size)
 
 
 def cut_and_mirror(image, seed):
@@ -94,26 +125,34 @@ def cut_and_mirror(image, seed):
 # === Batches ===
 
 
-def train_batches(examples, class_count, image_size, batch_size, seed):
-    """Make the pipeline to train with; see `load_pictures`."""
-    shorter_side = decoded_side(image_size)
+def train_batches(found, class_count, image_size, batch_size, seed, decode):
+    """Make the pipeline to train with; see `load_pictures`.
+
+    Args:
+        found: `Example`s that are read.
+        class_count: an int.
+        image_size: as for `load_pictures`.
+        batch_size: as for `load_pictures`.
+        seed: as for `load_pictures`.
+        decode: what decodes a picture that was not kept, a function.
+    """
     with tf.device("CPU"):  # where the pipeline runs
-        labels = tf.constant([label for _, label, _ in examples], "int32")
+        labels = tf.constant([example.label for example in found], "int32")
         epoch = tf.Variable(0, dtype="int32", trainable=False)
 
     def one_pass(_):
         seeds = tf.stack([seed, epoch.assign_add(1)])
         order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(examples)), seeds
+            tf.range(len(found)), seeds
         )
-        seeds = tf.random.split(seeds, len(examples))
+        seeds = tf.random.split(seeds, len(found))
         return tf.data.Dataset.from_tensor_slices((order, seeds))
 
     def decoded(i):
-        picture, _, image = examples[i]
-        return (
-            pictures.decode(picture, shorter_side) if image is None else image
-        )
+        values = found[i].values
+        if values is not None:
+            return values
+        return decode(found[i].picture, decoded_side(image_size))
 
     def example(i, seed):
         image = tf.numpy_function(decoded, [i], "uint8")
@@ -122,37 +161,34 @@ def train_batches(examples, class_count, image_size, batch_size, seed):
         return image, tf.one_hot(labels[i], class_count)
 
     train = tf.data.Dataset.from_tensors(0).flat_map(one_pass)
-    train = train.apply(tf.data.experimental.assert_cardinality(len(examples)))
+    train = train.apply(tf.data.experimental.assert_cardinality(len(found)))
     train = train.map(example, tf.data.AUTOTUNE).batch(batch_size)
     train = train.prefetch(tf.data.AUTOTUNE)
     train.epoch = epoch
-    files = [
-        f"{pictures.content(picture)} {label}"
-        for picture, label, _ in examples
-    ]
-    train.contents = pictures.content(f"{seed} {files}".encode())
+    train.contents = examples.content_of(found, seed)
     return train
 
 
-def validation_batches(examples, class_count, image_size, batch_size):
-    """Make the pipeline to validate with; see `load_pictures`."""
-    files = [picture for picture, *_ in examples]
+def validation_batches(found, class_count, image_size, batch_size, decode):
+    """Make the pipeline to validate with; see `train_batches`."""
+    files = [example.picture for example in found]
     with tf.device("CPU"):  # where the pipeline runs
-        labels = tf.constant([label for _, label, _ in examples], "int32")
+        labels = tf.constant([example.label for example in found], "int32")
 
     def example(i):
-        image = tf.numpy_function(
-            lambda i: pictures.decode(files[i]), [i], "uint8"
-        )
+        image = tf.numpy_function(lambda i: decode(files[i]), [i], "uint8")
         image.set_shape((None, None, 3))
         image = resize(cut_middle(image, image_size), image_size)
         return image, tf.one_hot(labels[i], class_count)
 
     validation = tf.data.Dataset.range(len(files))
     validation = validation.map(example, tf.data.AUTOTUNE).batch(batch_size)
-    if len(files) * 12 * math.prod(image_size) <= pictures.CACHE_BYTES:
+    if len(files) * 12 * math.prod(image_size) <= examples.CACHE_BYTES:
         validation = validation.cache()
     return validation.prefetch(tf.data.AUTOTUNE)
+
+
+# === From pictures to both ===
 
 
 def check_sizes(image_size, batch_size):
@@ -161,40 +197,53 @@ def check_sizes(image_size, batch_size):
     return pair, whole_number("batch_size", batch_size)
 
 
-def make_pipelines(train, validation, names, image_size, batch_size, seed):
+def make_pipelines(train, validation, names, options, left_out=()):
     """Make both pipelines of pictures that are listed; see `load_pictures`.
 
     Args:
-        train: pairs (path or bytes, class number).
-        validation: such pairs; if there are none, a tenth of each class of
+        train: `Example`s that are not read.
+        validation: such examples; if there are none, a tenth of each class of
             `train` is put aside for it.
         names: of the classes.
-        image_size: as for `load_pictures`.
-        batch_size: as for `load_pictures`.
-        seed: as for `load_pictures`.
+        options: the image size, the batch size and the seed, as for
+            `load_pictures`.
+        left_out: pairs (path, reason) of what is left out already.
 
     Returns:
         As `load_pictures`.
     """
-    image_size, batch_size = check_sizes(image_size, batch_size)
-    train = pictures.decode_all(train, decoded_side(image_size))
+    image_size, batch_size = check_sizes(*options[:2])
+    seed, shorter_side = options[2], decoded_side(image_size)
+    found, damaged = examples.read_all(train, shorter_side)
+    own, damaged_too = examples.read_all(validation, shorter_side)
+    left_out = [*left_out, *damaged, *damaged_too]
+    both, value_range = examples.same_scale([*found, *own])
     if validation:
-        validation = pictures.decode_all(validation, decoded_side(image_size))
+        train, validation = both[: len(found)], both[len(found) :]
     else:
-        train, validation = pictures.split_off(train, seed)
-    empty = set(range(len(names))) - {label for _, label, _ in train}
-    if empty:
-        classes = ", ".join(names[label] for label in sorted(empty))
-        raise ValueError(f"no picture to learn from in: {classes}.")
+        train, validation = examples.split_off(both, seed)
+    examples.check(train, validation, names, left_out)
+
+    def decode(picture, shorter_side=None):
+        return pictures.decode(picture, shorter_side, value_range)
+
+    print(examples.summary(train, validation, names, value_range))
     options = len(names), image_size, batch_size
-    return (
-        train_batches(train, *options, seed),
-        validation_batches(validation, *options),
-        names,
-    )
+    train = train_batches(train, *options, seed, decode)
+    train.class_names, train.value_range = names, value_range
+    train.left_out = left_out
+    return train, validation_batches(validation, *options, decode), names
 
 
-def load_pictures(folder, image_size=64, batch_size=32, seed=0):
+def load_pictures(
+    folder,
+    image_size=64,
+    batch_size=32,
+    seed=0,
+    *,
+    validation=None,
+    group_by=None,
+):
     """Make the pipelines to train and to validate with, of your own pictures.
 
     Both give batches: float32 images `(B, height, width, 3)`, normalised as by
@@ -202,65 +251,53 @@ def load_pictures(folder, image_size=64, batch_size=32, seed=0):
     cuts out and mirrors, differently in each pass, and in the same way with
     the same seed. Its variable `epoch` counts the passes; assign to it to
     repeat one. Its `contents` is a text that depends on the seed and on all
-    pictures and labels.
+    pictures and labels, its `class_names` are those of the classes, and its
+    `left_out` lists what is no picture: pairs (path, reason).
+
+    Pictures with more than 8 bits are scaled by what their values suggest, all
+    by the same; `train.value_range` says it, and `fine_tune` gives it to the
+    model. A linked folder is followed once. Hidden files, and those of the
+    system, are passed over.
 
     Args:
         folder: a folder with one sub-folder of pictures for each class, which
-            gives the class its name. A tenth of each class is for validation.
-            Which pictures that are depends on what is in them, not on their
-            names: copies of a file land on one side.
+            gives the class its name.
         image_size: height and width in pixels, an int or a pair.
         batch_size: how many images are in each batch, an int.
         seed: an int.
+        validation: such a folder, of some of the same classes, to validate
+            with. `None` puts a tenth of each class of `folder` aside. Which
+            pictures that are depends on what is in them, not on their names:
+            copies of a file land on one side.
+        group_by: what else must land on one side: `"folder"` for what is in
+            one sub-folder of a class, or a regular expression for files whose
+            names agree in what it finds (in its group, if it has one), such as
+            `"^patient[0-9]+"`.
 
     Returns:
         `train` and `validation`, two `tf.data.Dataset`, and the class names.
 
     Raises:
-        ValueError: if the folder is not there or has no sub-folders, for a
-            class that is left without pictures, and for sizes that cannot be.
+        ValueError: if the folder is not there, if its classes cannot be told or
+            are fewer than two, for a class that is left without pictures, and
+            for sizes that cannot be.
+        OSError: if the system cannot read a file or a folder.
     """
     check_sizes(image_size, batch_size)
-    files, names = pictures.read_folder(folder)
+    found, names, left_out, passed_over = folders.read_folder(folder, group_by)
+    if len(names) == 1:
+        raise ValueError(
+            f"{folder} has one class only, {names[0]}. There is nothing to "
+            "tell apart; two sub-folders at least would work."
+        )
+    own = []
+    if validation is not None:
+        own, theirs, more, hidden = folders.read_folder(
+            validation, group_by, "validation"
+        )
+        own = folders.with_classes_of(own, theirs, names, folder, validation)
+        left_out, passed_over = left_out + more, passed_over + hidden
+    if passed_over:
+        print(f"Passed over, hidden or the system's: {len(passed_over)}.")
     options = image_size, batch_size, seed
-    return make_pipelines(files, [], names, *options)
-
-
-def check_pipelines(model, train, validation):
-    """Check, before the first step, that a model goes with its data.
-
-    Args:
-        model: a `GCViT`.
-        train: as for `fine_tune`.
-        validation: as for `fine_tune`.
-
-    Raises:
-        ValueError: for labels that are not one-hot, another number of
-            classes, another image size, or no known number of batches.
-    """
-    for data in (train, validation):
-        if len(data.element_spec) != 2 or data.element_spec[1].shape.rank != 2:
-            raise ValueError(
-                f"{data.element_spec} are not images and one-hot labels; "
-                "(batch, height, width, 3) and (batch, classes) would work."
-            )
-        images, labels = (tensor.shape for tensor in data.element_spec)
-        if not model.built:
-            model.build(images)
-        _, classes = model.compute_output_shape(images)
-        if labels[1] != classes:
-            raise ValueError(
-                f"the model tells {classes} classes apart, the data has "
-                f"{labels[1]}. Build the model with num_classes={labels[1]}."
-            )
-    if int(train.cardinality()) <= 0:
-        raise ValueError(
-            "the number of batches in train is unknown, infinite or 0; "
-            "the learning rate depends on it. "
-            "train.apply(tf.data.experimental.assert_cardinality(…)) sets it."
-        )
-    if int(validation.cardinality()) <= 0:
-        raise ValueError(
-            "the number of batches in validation is unknown, infinite or 0. "
-            "A folder has some if a class has two pictures that differ."
-        )
+    return make_pipelines(found, own, names, options, left_out)

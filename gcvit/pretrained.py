@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest ea6a1892. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest e6c2cd5a. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -76,10 +76,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from gcvit import arguments, checkpoints, downloads
+from gcvit import arguments, checkpoints, downloads, pictures
 from gcvit.model import GCViT
 from gcvit.sizes import scale_windows, size_pair, smallest_image_shape
-from gcvit.variants import checkpoint_address
+from gcvit.variants import checkpoint_address, class_names
 
 
 # %% [markdown]
@@ -307,18 +307,18 @@ def rename_pytorch(arrays, path):
     Raises:
         ValueError: if two arrays would get one name.
     """
-    # Training on several devices leaves a prefix.
-    names = [name.removeprefix("module.") for name in arrays]
-    is_timm = any(name.startswith("stem.") for name in names)
+    # NVIDIA's files hold the index of the bias table, which is computed.
+    index = "relative_position_index"
+    arrays = {n: arrays[n] for n in arrays if not n.endswith(index)}
+    arrays = checkpoints.without_prefix(arrays)
+    is_timm = any(name.startswith("stem.") for name in arrays)
     replacements = TIMM_NAMES if is_timm else NVIDIA_NAMES
     renamed = {}
-    for name, array in zip(names, arrays.values()):
-        # NVIDIA's files hold the index of the bias table, which is computed.
-        if not name.endswith("relative_position_index"):
-            name = translate(name, replacements)
-            if name in renamed:
-                raise ValueError(f"two tensors in {path} are both {name}.")
-            renamed[name] = keras_axes(name, array)
+    for name, array in arrays.items():
+        name = translate(name, replacements)
+        if name in renamed:
+            raise ValueError(f"two tensors in {path} are both {name}.")
+        renamed[name] = keras_axes(name, array)
     return renamed
 
 
@@ -370,19 +370,25 @@ def has_other_classes(found, wanted):
 
 
 # %%
-def load_checkpoint(model, path):
+def load_checkpoint(model, path, averaged=False):
     """Load the weights of a checkpoint: all of them, or none.
 
     What the file is, its content says, not its name: Keras 3's `.keras` and
     `.weights.h5`; PyTorch's `.pth` and `.pth.tar`, with the weights on top or
-    under `state_dict`, `state_dict_ema` or `model`; `.safetensors`. The names
-    in it are those of this model, NVIDIA's or timm's. If the file is for
-    another number of classes, all but the head is loaded, with a warning.
+    under `state_dict`, `model`, `state_dict_ema` or `model_ema`;
+    `.safetensors`. The names in it are those of this model, NVIDIA's or
+    timm's; what a wrapper put before all of them, as `module.`, is taken off.
+    If the file is for another number of classes, all but the head is loaded,
+    with a warning.
 
     Args:
         model: a `GCViT`, of any dtype policy; if it is not built, it is built
             for the smallest image size that its windows fit.
         path: the file.
+        averaged: whether to load the weights that were averaged over the
+            training, under `state_dict_ema` or `model_ema`, a bool. `False`
+            loads the live ones, with a warning if there are both, and the
+            averaged ones if there are no others.
 
     Returns:
         How many tensors were loaded, an int.
@@ -391,11 +397,12 @@ def load_checkpoint(model, path):
         ImportError: for a PyTorch or safetensors file without the package
             that reads it.
         ValueError: if the file is none of these, damaged, or from another
-            configuration, or if the model's layers were changed. All variables
+            configuration, if it holds no averaged weights and they are
+            wanted, or if the model's layers were changed. All variables
             stay as they are; a model that was not built is built.
         OSError: if the file cannot be opened.
     """
-    is_keras, arrays = checkpoints.read(path)
+    is_keras, arrays = checkpoints.read(path, averaged)
     arrays = rename_keras(arrays) if is_keras else rename_pytorch(arrays, path)
     checkpoints.check_windows(model.window_size, path)
     if not model.built:
@@ -492,32 +499,76 @@ def resize_bias_table(table, window_size, new_window_size):
     return ops.reshape(image, (-1, heads))
 
 
+# %% [markdown]
+r"""
+Images need not be in colour, and some have more than three channels, as those
+of satellites. Only the first convolution looks at channels, and it adds up what
+it sees in each. One grey channel gets the sum of the kernels $k_c$ for red,
+green and blue. $n$ channels get these in turn, times $3 / n$, so that the sum
+keeps its size:
+
+$$k'_i = \frac{3}{n}\, k_{i \bmod 3}, \qquad i = 0, \dots, n - 1.$$
+
+Three equal channels then give the answers that one gives, and the colours twice
+over give those of the colours once. Of other channels it is a start, as good as
+they are like colours.
+"""
+
+
 # %%
-def at_image_size(model, image_size):
-    """Copy a model for another image size.
+def kernel_for_channels(kernel, channels):
+    """Make the first convolution's kernel one for other channels.
+
+    One channel gets the sum over all; more get the kernels in turn, scaled so
+    that the sum of responses keeps its size.
+
+    Args:
+        kernel: `(h, w, old, C)`; old is 3 for red, green and blue.
+        channels: number of channels of the new images, an int of at least 1.
+
+    Returns:
+        A kernel `(h, w, channels, C)`, a tensor.
+
+    Source: `adapt_input_conv` in huggingface/pytorch-image-models (timm).
+    """
+    old = kernel.shape[2]
+    if channels == old:
+        return kernel
+    if channels == 1:
+        return ops.sum(kernel, axis=2, keepdims=True)
+    turns = np.arange(channels) % old  # 0, 1, 2, 0, 1, …
+    return ops.take(kernel, turns, axis=2) * (old / channels)
+
+
+# %%
+def at_image_shape(model, image_size, channels):
+    """Copy a model for another image size, or another number of channels.
 
     Args:
         model: a built `GCViT`.
         image_size: height and width of the new images, an int or a pair.
+        channels: number of their channels, an int of at least 1.
 
     Returns:
-        A `GCViT` with scaled windows and resized bias tables.
+        A `GCViT` with scaled windows, resized bias tables, and a first kernel
+        for these channels.
 
     Raises:
         ValueError: for a size that does not work.
     """
-    height, width, channels = model.image_shape
-    windows = scale_windows(model.window_size, (height, width), image_size)
+    trained = model.image_shape[:2]
+    windows = scale_windows(model.window_size, trained, image_size)
     copy = GCViT.from_config(model.get_config() | {"window_size": windows})
     copy.build((None, *size_pair(image_size), channels))
     copied = named_weights(copy)
     for name, weight in named_weights(model).items():
+        if name == "patch_embed.proj.kernel":
+            weight = kernel_for_channels(weight, channels)
         if name.endswith("table"):
             level = int(name.split(".")[1])
             old, new = model.window_size[level], windows[level]
-            copied[name].assign(resize_bias_table(weight, old, new))
-        else:
-            copied[name].assign(weight)
+            weight = resize_bias_table(weight, old, new)
+        copied[name].assign(weight)
     return copy
 
 
@@ -594,7 +645,9 @@ def from_pretrained(
     *,
     source=None,
     num_classes=None,
+    head_activation="softmax",
     image_size=None,
+    channels=None,
     weights_path=None,
 ):
     """Build a model with pretrained weights.
@@ -613,11 +666,18 @@ def from_pretrained(
             and NVIDIA's for the others.
         num_classes: number of classes, an int; if the file has another number,
             the head's weights are random. `None` takes the variant's.
+        head_activation: activation of the head, as for `GCViT`: `None` gives
+            logits, `"sigmoid"` several labels for each image.
         image_size: height and width of the images, an int or a pair. Other
             sizes than the trained one get scaled windows and resized bias
             tables. `None` takes the trained one.
-        weights_path: a file of this variant and its own image size to load
-            instead, as in `load_checkpoint`.
+        channels: number of channels of the images, an int of at least 1.
+            `None` takes red, green and blue. For one channel, the first
+            kernel is summed over them; for more, it is repeated in turn, times
+            3 / channels, as timm's `adapt_input_conv` does. Normalise all of
+            them, as `preprocess` does red, green and blue.
+        weights_path: a file of this variant, for its own image size and RGB,
+            to load instead, as in `load_checkpoint`.
 
     Returns:
         A built `GCViT`.
@@ -627,10 +687,12 @@ def from_pretrained(
             that reads it.
         OSError: if the file is neither here nor to be fetched.
         ValueError: for an unknown variant or source, a source besides a
-            `weights_path`, an image size that does not work, or a file that
-            is damaged or does not fit.
+            `weights_path`, an image size or a number of channels that does
+            not work, or a file that is damaged or does not fit.
     """
-    options = {} if num_classes is None else {"num_classes": num_classes}
+    options = {"head_activation": head_activation}
+    if num_classes is not None:
+        options["num_classes"] = num_classes
     model = GCViT.from_variant(variant, **options)
     if weights_path is not None and source is not None:
         raise ValueError(
@@ -639,9 +701,11 @@ def from_pretrained(
         )
     if weights_path is not None:
         weights_path = arguments.file_path("weights_path", weights_path)
-    if image_size is not None:  # fails before a download
-        trained = smallest_image_shape(model.window_size)[:2]
-        scale_windows(model.window_size, trained, image_size)
+    *trained, rgb = smallest_image_shape(model.window_size)
+    image_size = trained if image_size is None else image_size
+    scale_windows(model.window_size, trained, image_size)  # no download yet
+    channels = rgb if channels is None else channels
+    channels = arguments.whole_number("channels", channels)
     with warnings.catch_warnings():
         if num_classes is not None:  # whoever asks for it need not be told
             warnings.filterwarnings("ignore", ".*number of classes")
@@ -651,9 +715,11 @@ def from_pretrained(
             path = downloads.find(checkpoint_address(variant, source))
             with downloads.verified(path):
                 load_checkpoint(model, path)
-    if image_size is None or size_pair(image_size) == model.image_shape[:2]:
+            if num_classes is None:
+                model.class_names = tuple(class_names(variant))
+    if (*size_pair(image_size), channels) == model.image_shape:
         return model
-    return at_image_size(model, image_size)
+    return at_image_shape(model, image_size, channels)
 
 
 # %% [markdown]
@@ -670,18 +736,29 @@ settings in NVIDIA's code do, though those cut off more, an eighth of the
 shorter side. Proportions stay as they are; what matters should not be at the
 border. The resizing is bicubic, with antialiasing: each new pixel is an average
 over all that it replaces.
+
+A photo can be an array, a tensor, or a file.
+[`gcvit.pictures`](api.md#pictures) reads files as fine-tuning does: turned as
+the camera says, in whatever format.
 """
 
 
 # %%
-def preprocess(images, image_size=224):
+def preprocess(images, image_size=224, value_range=None):
     """Make images of photos: cut out the middle, resize, normalise.
 
     Args:
-        images: a photo `(H, W, 3)`, or several of one size `(B, H, W, 3)`,
-            red, green and blue from 0 to 255, integers or floats; an array,
-            a tensor, or a PIL image.
+        images: a photo, or a list of them, of any sizes: the path or the bytes
+            of a file, an image of Pillow, or an array `(H, W, 3)`, red, green
+            and blue from 0 to 255, integers or floats. Files and images are
+            turned as the camera says. Grey, `(H, W)` or one channel, becomes
+            red, green and blue, and what is transparent, in a fourth channel,
+            white. An array or a tensor can hold several, `(B, H, W, 3)`. In a
+            map of `tf.data` a tensor of TensorFlow works on every backend.
         image_size: height and width of the result, an int or a pair.
+        value_range: black and white of what is no uint8, a pair, such as
+            `(0, 1)` for floats. `None` takes 0 and 255, and of integers beyond
+            those what their highest value suggests.
 
     Returns:
         A float32 tensor `(B, height, width, 3)`; for one photo, B is 1.
@@ -689,13 +766,24 @@ def preprocess(images, image_size=224):
     Raises:
         ValueError: for another shape, an image size that cannot be one, values
             that are NaN, or a NumPy array of floats that end at 1.
+        OSError: for a file that is no whole picture.
+        ImportError: for a file, if Pillow is not installed.
     """
-    images = arguments.photos("images", images)
-    shape = images.shape
-    images = ops.reshape(ops.cast(images, "float32"), (-1, *shape[-3:]))
+    image_size = size_pair(image_size, "image_size")
+    if pictures.is_in_pipeline(images):
+        from gcvit import pipelines  # imports TensorFlow
+
+        return pipelines.prepare(images, image_size)
+    photos = pictures.photos("images", images, value_range)
+    return ops.concatenate([fit(photo, image_size) for photo in photos])
+
+
+# %%
+def fit(photos, image_size):
+    """Do the same for tensors `(B, H, W, 3)`; see `preprocess`."""
     images = ops.image.resize(
-        images,
-        size_pair(image_size, "image_size"),
+        photos,
+        image_size,
         interpolation="bicubic",
         antialias=True,
         crop_to_aspect_ratio=True,
@@ -741,6 +829,46 @@ def decode_predictions(predictions, names, top=5):
         [(names[i], float(row[i])) for i in order]
         for row, order in zip(predictions, best)
     ]
+
+
+# %% [markdown]
+r"""
+A model that knows the names of its classes needs no more than a photo. They are
+saved with it, so whoever gets your file can ask it in one line.
+"""
+
+
+# %%
+def classify(model, images, top=5):
+    """Name the most probable classes of photos.
+
+    Args:
+        model: a `GCViT` with `class_names`, or the path of a `.keras` file of
+            one, such as `fine_tune` and `save` leave.
+        images: as for `preprocess`.
+        top: as for `decode_predictions`.
+
+    Returns:
+        As `decode_predictions`.
+
+    Raises:
+        ValueError: for a model that does not know the names of its classes, a
+            file that holds no `GCViT`, and as `preprocess`.
+    """
+    if not isinstance(model, GCViT):
+        model = checkpoints.load_model(model, GCViT)
+    if model.class_names is None:
+        raise ValueError(
+            "the model does not know the names of its classes. Set "
+            "model.class_names, a tuple, or fine-tune it on what "
+            "gcvit.load_pictures gives; then save it."
+        )
+    height, width, _ = model.image_shape
+    images = preprocess(images, (height, width), model.value_range)
+    predictions = model.predict(images, verbose=0)
+    if model.head_activation is keras.activations.linear:
+        predictions = ops.softmax(predictions)
+    return decode_predictions(predictions, model.class_names, top)
 
 
 # %% [markdown]
@@ -989,6 +1117,7 @@ To look up: [`from_pretrained`](api.md#gcvit.from_pretrained),
 [`load_checkpoint`](api.md#gcvit.load_checkpoint),
 [`preprocess`](api.md#gcvit.preprocess),
 [`decode_predictions`](api.md#gcvit.decode_predictions),
+[`classify`](api.md#gcvit.classify),
 [`class_names`](api.md#gcvit.class_names) in the API
 reference; the [papers](references.md); the [words](glossary.md).
 """

@@ -3,6 +3,8 @@
     settings.json          what the run was called with; others do not go on
     history.json           for each measurement, one number for each epoch
     best.keras             the model after its best epoch
+    left_out.json          files that are no pictures, and why
+    stopped.json           the epoch at which a callback ended the training
     states/000003-all.npz  the variables after the last epoch, here the third
 
 A state holds the weights, the optimizer's variables and the dropouts' seeds.
@@ -74,6 +76,9 @@ def write_json(content, path):
 def check_settings(settings, folder):
     """Keep the settings with a run, and refuse to go on with other ones.
 
+    Settings of a call that did not finish an epoch are replaced: nothing was
+    done with them.
+
     Args:
         settings: what `fine_tune` was called with, a dict.
         folder: of the run.
@@ -82,9 +87,10 @@ def check_settings(settings, folder):
         ValueError: if the run began with other settings.
     """
     path = folder / "settings.json"
-    if not path.exists():
+    if not path.exists() or not any((folder / "states").glob("[0-9]*.npz")):
         return write_json(settings, path)
     before = json.loads(path.read_text())
+    settings = json.loads(json.dumps(settings))  # as they would be read
     changed = [
         f"{name} was {before.get(name)}, now {value}"
         for name, value in settings.items()
@@ -95,6 +101,13 @@ def check_settings(settings, folder):
             f"{folder} holds a run with other settings: {'; '.join(changed)}. "
             "Use another folder, or delete this one."
         )
+
+
+def write_left_out(left_out, folder):
+    """Keep the list of files that are no pictures, if there are any."""
+    if left_out:
+        rows = [{"file": str(x), "reason": reason} for x, reason in left_out]
+        write_json(rows, folder / "left_out.json")
 
 
 def read_history(folder, epochs):
@@ -143,7 +156,80 @@ def states_of(folder, phase):
     return sorted((folder / "states").glob(f"[0-9]*-{phase}.npz"))
 
 
-def fit(model, data, folder, phase, epochs, verbose):
+def values_of(model):
+    """Copy the values of all variables of a model and its optimizer."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return [np.array(keras.ops.convert_to_numpy(x)) for x in variables]
+
+
+def is_finite(variable):
+    return np.isfinite(keras.ops.convert_to_numpy(variable)).all()
+
+
+class Keeper(keras.callbacks.Callback):
+    """Keeps a run after each epoch, and stops it where a number is none.
+
+    Args:
+        train: what is trained on; its `epoch`, if it has one, is set.
+        folder: of the run.
+        phase: `"head"` or `"all"`.
+        epochs: the phase's first epoch, and the one to start with.
+        best: see `fit`.
+        measures: see `fit`.
+    """
+
+    def __init__(self, train, folder, phase, epochs, best, measures):
+        super().__init__()
+        self.train, self.folder, self.phase = train, folder, phase
+        self.first, start = epochs
+        self.best, self.sign = best
+        self.measures = measures
+        self.epoch, self.history = start, read_history(folder, start)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        if hasattr(self.train, "epoch"):
+            self.train.epoch.assign(epoch)
+
+    def check(self, name, value, when):
+        if not np.isfinite(value):
+            raise FloatingPointError(f"{name} is {value:g} {when}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        when = f"in epoch {self.epoch + 1}, step {batch + 1}"
+        self.check("the loss", logs["loss"], when)
+
+    def on_epoch_end(self, epoch, logs=None):
+        when = f"after epoch {epoch + 1}"
+        # The last step's loss was from before that step.
+        if not all(map(is_finite, self.model.trainable_variables)):
+            raise FloatingPointError(f"a weight is no finite number {when}")
+        for name, value in logs.items():
+            self.check(name, value, when)
+        results = {name: float(value) for name, value in logs.items()}
+        results |= {name: get() for name, get in self.measures.items()}
+        for name, value in results.items():
+            self.history.setdefault(name, []).append(value)
+        self.save(epoch)
+
+    def save(self, epoch):
+        """Save all files; last the state: what has none is done again."""
+        *before, value = self.history[self.best][self.first :]
+        before = [self.sign * other for other in before]
+        if self.phase == "all" and self.sign * value > max(
+            before, default=-np.inf
+        ):
+            save_whole(self.model.save, self.folder / "best.keras")
+        write_json(self.history, self.folder / "history.json")
+        state = self.folder / "states" / f"{epoch + 1:06}-{self.phase}.npz"
+        save_state(self.model, state)
+        for older in set(state.parent.glob("[0-9]*.npz")) - {state}:
+            older.unlink()
+
+
+def fit(
+    model, data, folder, phase, epochs, best, measures, callbacks=(), **options
+):
     """Train for some epochs, going on where an earlier run was cut.
 
     Args:
@@ -152,42 +238,51 @@ def fit(model, data, folder, phase, epochs, verbose):
         folder: of the run.
         phase: `"head"` or `"all"`, part of the names of the states.
         epochs: the first epoch, and the one after the last, two ints.
-        verbose: as for `fine_tune`.
+        best: what is measured for the best epoch, and 1 if more of it is
+            better, -1 if less is.
+        measures: a dict from names to functions, called after each epoch; what
+            they return goes into the history.
+        callbacks: as for `keras.Model.fit`.
+        options: others of `keras.Model.fit`.
+
+    Raises:
+        FloatingPointError: if a loss, a measure or a weight is no finite
+            number. Nothing of that epoch is saved, and the model has the
+            weights from before it.
+        OSError: if a file cannot be written.
     """
+    if (folder / "stopped.json").exists():
+        return
     train, validation = data
     start, stop = epochs
     states = states_of(folder, phase)
     if states:
         load_state(model, states[-1])
         start = int(states[-1].name.split("-")[0])
-    history = read_history(folder, start)
-
-    def begin(epoch, _):
-        if hasattr(train, "epoch"):
-            train.epoch.assign(epoch)
-
-    def end(epoch, results):
-        for name, value in results.items():
-            history.setdefault(name, []).append(float(value))
-        *before, accuracy = history["val_accuracy"][epochs[0] :]
-        # Last comes the state: what a cut leaves without one is done again.
-        if phase == "all" and accuracy > max(before, default=-1):
-            save_whole(model.save, folder / "best.keras")
-        write_json(history, folder / "history.json")
-        state = folder / "states" / f"{epoch + 1:06}-{phase}.npz"
-        save_state(model, state)
-        for older in set(state.parent.glob("[0-9]*.npz")) - {state}:
-            older.unlink()
-
-    callback = keras.callbacks.LambdaCallback(
-        on_epoch_begin=begin, on_epoch_end=end
-    )
-    model.fit(
-        train,
-        validation_data=validation,
-        initial_epoch=start,
-        epochs=stop,
-        callbacks=[callback],
-        shuffle=False,  # the pipeline does
-        verbose=verbose,
-    )
+    first = values_of(model)
+    keeper = Keeper(train, folder, phase, (epochs[0], start), best, measures)
+    try:
+        model.fit(
+            train,
+            validation_data=validation,
+            initial_epoch=start,
+            epochs=stop,
+            callbacks=[keeper, *callbacks],
+            shuffle=False,  # the pipeline does
+            **options,
+        )
+    except FloatingPointError as error:
+        states = states_of(folder, phase)
+        if states:
+            load_state(model, states[-1])
+        else:
+            variables = [*model.variables, *model.optimizer.variables]
+            for variable, value in zip(variables, first, strict=True):
+                variable.assign(value)
+        raise FloatingPointError(
+            f"{error}. The model is as it was before that epoch, and so is "
+            "the run: the same call goes on from there. A lower learning_rate "
+            "may work, in another folder; or look for NaN in the data."
+        ) from error
+    if model.stop_training:  # by a callback
+        write_json({"epoch": keeper.epoch + 1}, folder / "stopped.json")

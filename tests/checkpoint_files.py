@@ -94,11 +94,11 @@ def scramble(model):
     model.set_weights([np.full(w.shape, 0.123) for w in model.weights])
 
 
-def assert_refused(model, path, *texts):
+def assert_refused(model, path, *texts, **options):
     """Loading raises, says why, and leaves the model as it was."""
     before = model.get_weights()
     with pytest.raises(ValueError) as error:
-        gcvit.load_checkpoint(model, path)
+        gcvit.load_checkpoint(model, path, **options)
     for text in (str(path), *texts):
         assert text in str(error.value)
     assert all(map(np.array_equal, before, model.get_weights()))

@@ -30,6 +30,7 @@ from checkpoint_files import (
     torch,
     with_damaged_config,
     with_damaged_directory,
+    with_index,
     write,
 )
 from helpers import numpy, same_weights, small_model
@@ -125,6 +126,195 @@ def test_parameters_are_read_as_tensors_are(stored, tmp_path):
     model = gcvit.GCViT(**stored.config)
     load_checkpoint(model, tmp_path / "weights.pth")
     assert same_weights(model, stored.model)
+
+
+# === What wrappers put before the names ===
+
+PREFIXES = ["module.", "model.", "backbone.", "_orig_mod."]
+PREFIXES += ["module._orig_mod.model.", "_orig_mod.module.", "model.model."]
+
+
+def with_prefix(prefix, arrays):
+    return {f"{prefix}{name}": array for name, array in arrays.items()}
+
+
+@ONE_MODEL
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("family", ["nvidia", "timm"])
+def test_what_all_names_start_with_is_taken_off(
+    family, prefix, stored, model, tmp_path
+):
+    arrays = with_index(getattr(stored, family))
+    path = tmp_path / "weights.safetensors"
+    save_file(with_prefix(prefix, arrays), path)
+    assert load_checkpoint(model, path) == len(stored.keras)
+    assert same_weights(model, stored.model)
+
+
+@ONE_MODEL
+def test_an_index_without_a_prefix_does_not_matter(stored, model, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    arrays = with_prefix("model.", stored.nvidia)
+    index = {"relative_position_index": np.arange(4)}
+    save_file(arrays | index, path)
+    assert load_checkpoint(model, path) == len(stored.keras)
+    assert same_weights(model, stored.model)
+
+
+@ONE_MODEL
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_some_names_start_with_stays(prefix, stored, model, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    arrays = dict(stored.nvidia)
+    arrays[f"{prefix}norm.weight"] = arrays.pop("norm.weight")
+    save_file(arrays, path)
+    assert_refused(
+        model,
+        path,
+        f"in the file: {prefix}norm.gamma (64,).",
+        "in the model: norm.gamma (64,).",
+    )
+
+
+@ONE_MODEL
+def test_no_more_is_taken_off_than_all_names_have(stored, model, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    arrays = with_prefix("model.", stored.nvidia)
+    arrays["model.model.norm.weight"] = arrays.pop("model.norm.weight")
+    save_file(arrays, path)
+    assert_refused(model, path, "in the file: model.norm.gamma (64,).")
+
+
+# === Live and averaged weights ===
+
+
+def save_both(stored, path, live="state_dict", averaged="state_dict_ema"):
+    """Save live weights and, as their average, weights that are 1 more."""
+    more = {name: array + 1 for name, array in stored.nvidia.items()}
+    content = {averaged: tensors(more), "epoch": 3}
+    if live:
+        content[live] = tensors(stored.nvidia)
+    torch.save(content, path)
+
+
+def assert_averaged(model, stored):
+    for weight, live in zip(
+        model.get_weights(), stored.model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(weight, live + 1)
+
+
+BOTH = pytest.mark.parametrize(
+    ("live", "averaged"),
+    [
+        ("state_dict", "state_dict_ema"),
+        ("model", "model_ema"),
+        ("model", "state_dict_ema"),
+    ],
+)
+
+
+@ONE_MODEL
+@NEEDS_PYTORCH
+@BOTH
+def test_live_weights_are_taken_and_said(
+    live, averaged, stored, model, tmp_path
+):
+    path = tmp_path / "weights.pth"
+    save_both(stored, path, live, averaged)
+    text = f"'{live}'.*'{averaged}'.*live ones were taken.*averaged=True"
+    with pytest.warns(UserWarning, match=text) as caught:
+        assert load_checkpoint(model, path) == len(stored.keras)
+    (warning,) = [w for w in caught if "live ones" in str(w.message)]
+    assert str(path) in str(warning.message)
+    assert warning.filename == __file__
+    assert same_weights(model, stored.model)
+
+
+@ONE_MODEL
+@NEEDS_PYTORCH
+@BOTH
+def test_averaged_weights_are_taken_on_demand(
+    live, averaged, stored, model, tmp_path
+):
+    path = tmp_path / "weights.pth"
+    save_both(stored, path, live, averaged)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        load_checkpoint(model, path, averaged=True)
+    assert_averaged(model, stored)
+
+
+@ONE_MODEL
+@NEEDS_PYTORCH
+@pytest.mark.parametrize("averaged", ["state_dict_ema", "model_ema"])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_averaged_weights_alone_are_taken(
+    wanted, averaged, stored, model, tmp_path
+):
+    path = tmp_path / "weights.pth"
+    save_both(stored, path, None, averaged)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        load_checkpoint(model, path, averaged=wanted)
+    assert_averaged(model, stored)
+
+
+@ONE_MODEL
+@NEEDS_PYTORCH
+def test_a_key_without_weights_is_passed_over(stored, model, tmp_path):
+    # The name of the architecture, say, and averaging that was off.
+    path = tmp_path / "weights.pth"
+    live = {"state_dict": tensors(stored.nvidia)}
+    torch.save(live | {"model": "gcvit", "state_dict_ema": None}, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        load_checkpoint(model, path)
+    assert same_weights(model, stored.model)
+    said = "It holds 'state_dict', 'model', 'state_dict_ema'. "
+    assert_refused(model, path, said, averaged=True)
+    averaged = {"state_dict_ema": tensors(stored.nvidia)}
+    torch.save({"model": "gcvit"} | averaged, path)
+    scramble(model)
+    load_checkpoint(model, path)
+    assert same_weights(model, stored.model)
+
+
+@ONE_MODEL
+@pytest.mark.parametrize(
+    "form", forms("keras", "h5", "nvidia-safetensors", "nvidia")
+)
+def test_a_file_without_averaged_weights_is_refused(
+    form, stored, model, tmp_path
+):
+    path = write(stored, form, tmp_path)
+    names = stored.keras if form in ("keras", "h5") else stored.nvidia
+    assert_refused(model, path, "no averaged weights", averaged=True)
+    with pytest.raises(ValueError, match="It holds '(.+?)', .* more") as error:
+        load_checkpoint(model, path, averaged=True)
+    first = re.search("It holds '(.+?)'", str(error.value))[1]
+    assert first in names or first.endswith("index")
+
+
+@ONE_MODEL
+@NEEDS_PYTORCH
+def test_a_warning_that_is_an_error_is_no_damage(stored, model, tmp_path):
+    path = tmp_path / "weights.pth"
+    save_both(stored, path)
+    before = model.get_weights()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        with pytest.raises(UserWarning, match="live ones were taken"):
+            load_checkpoint(model, path)
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+@ONE_MODEL
+@pytest.mark.parametrize("averaged", [None, "yes", 1], ids=repr)
+def test_whether_averaged_is_a_bool(averaged, stored, model):
+    options = {"averaged": averaged}
+    with pytest.raises(ValueError, match=f"averaged={averaged!r} is neither"):
+        load_checkpoint(model, stored.checkpoint, **options)
 
 
 # === Files that are no checkpoints ===

@@ -15,10 +15,13 @@ ARMOUR = {
     "checkpoints",
     "downloads",
     "drawn_flowers",
+    "examples",
+    "folders",
     "pictures",
     "pipelines",
     "runs",
     "sizes",
+    "tasks",
     "variants",
 }
 # What readers and figures use: these may import anything.

@@ -1,7 +1,9 @@
 """The model: official logits and maps, building, sizes, precision, imports."""
 
 import collections
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from checkpoint_files import NEEDS_LORA
 from helpers import (
     DATA,
     PACKAGE_DATA,
@@ -17,8 +20,11 @@ from helpers import (
     SMALL,
     numpy,
     random_images,
+    randomize,
     same_arrays,
+    same_weights,
     small_model,
+    stored_arrays,
 )
 
 import gcvit
@@ -231,6 +237,117 @@ def test_graph_has_the_weights_of_the_model(answer, run):
     assert (
         check.difference(run(graph, random_images()), answer) < check.TOLERANCE
     )
+
+
+# === Graphs that share their tensors ===
+
+
+def map_and_answer(model, shape=None):
+    """Make a model of a layer's `output` besides the answer."""
+    graph = model.build_graph(shape)
+    maps = graph.get_layer("level_1").output
+    return keras.Model(graph.input, [maps, graph.output])
+
+
+def test_a_layers_output_is_in_every_graph(answer, run):
+    model = small_model()
+    expected = numpy(model.feature_maps(random_images())["level_1"])
+    model.summary(print_fn=lambda *_, **__: None)
+    for shape in (None, SHAPE[1:], list(SHAPE[1:])):
+        maps, found = run(map_and_answer(model, shape), random_images())
+        assert check.difference(maps, expected) < check.TOLERANCE
+        assert check.difference(found, answer) < check.TOLERANCE
+    one, other = model.build_graph(), model.build_graph()
+    output = other.get_layer("level_0").output
+    assert keras.Model(one.input, output).output is output
+    with pytest.raises(ValueError, match="32.*64"):
+        model.build_graph((64, 64, 3))
+
+
+def test_a_graph_leaves_no_trace_in_the_model(tmp_path):
+    model = small_model()
+
+    def traces(name):
+        model.save(tmp_path / name)
+        layers = [layer.name for layer in model.layers]
+        variables = [id(variable) for variable in model.variables]
+        return layers, variables, sorted(stored_arrays(tmp_path / name))
+
+    before = traces("before.keras")
+    model.build_graph()
+    assert traces("after.keras") == before
+    loaded = keras.saving.load_model(tmp_path / "after.keras")
+    assert same_weights(loaded, model)
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda model: pickle.loads(pickle.dumps(model)),
+        keras.models.clone_model,
+        lambda model: model.from_config(model.get_config()),
+    ],
+    ids=["copy", "deepcopy", "pickle", "clone", "config"],
+)
+def test_a_copy_has_a_graph_of_its_own(duplicate, run):
+    model = small_model()
+    model.build_graph()
+    twin = duplicate(model)
+    twin.build(SHAPE)
+    twin.set_weights([weight + 1 for weight in model.get_weights()])
+    maps, found = run(map_and_answer(twin), random_images())
+    expected = numpy(run(twin, random_images()))
+    assert check.difference(found, expected) < check.TOLERANCE
+    theirs, _ = run(map_and_answer(model), random_images())
+    assert not np.allclose(numpy(maps), numpy(theirs))
+
+
+def test_a_graph_trains_what_its_model_trains():
+    model = small_model()
+    model.build_graph()
+    model.levels[0].trainable = False
+    graph = model.build_graph()
+    ours = {id(weight) for weight in model.trainable_weights}
+    assert {id(weight) for weight in graph.trainable_weights} == ours
+    assert 0 < len(ours) < len(model.weights)
+
+
+@NEEDS_LORA
+def test_a_graph_made_after_lora_has_it():
+    """Also where another graph has been compiled, and answered."""
+    model = small_model()
+    images = random_images()
+    plain = model.build_graph().predict(images, verbose=0)
+    model.head.enable_lora(2)
+    randomize(model.head)
+    graph = model.build_graph()
+    assert {id(x) for x in graph.weights} == {id(x) for x in model.weights}
+    found = graph.predict(images, verbose=0)
+    assert check.difference(found, numpy(model(images))) < check.TOLERANCE
+    assert not np.allclose(found, plain)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="written on TensorFlow"
+)
+def test_gradients_say_where_a_class_was_seen():
+    """Grad-CAM, as it is mostly written."""
+    import tensorflow as tf
+
+    model = small_model(head_activation=None)
+    model.summary(print_fn=lambda *_, **__: None)
+    images = random_images(1)
+    with tf.GradientTape() as tape:
+        maps, logits = map_and_answer(model)(images)
+        score = logits[:, 2]
+    gradients = tape.gradient(score, maps)
+    assert gradients.shape == maps.shape == (1, 4, 4, 16)
+    assert np.abs(numpy(gradients)).max() > 1e-3
+    weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
+    heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
+    assert heat.shape == (1, 4, 4)
 
 
 def test_channels_first_setting_changes_nothing(keras_settings, answer, run):

@@ -1,6 +1,8 @@
 """The pipelines: from a folder to the batches that a model trains on."""
 
 import shutil
+import subprocess
+import sys
 import warnings
 
 import keras
@@ -9,11 +11,11 @@ import pytest
 
 tf = pytest.importorskip("tensorflow", reason="the pipelines are tf.data's")
 
-from picture_files import file_of, fill, plain
+from picture_files import file_of, fill
 from PIL import Image
 
 import gcvit
-from gcvit import flowers, pictures, pipelines
+from gcvit import examples, flowers, pipelines
 from gcvit.pipelines import load_pictures
 
 
@@ -52,7 +54,7 @@ def test_each_pass_sees_each_picture_once_and_no_pass_those_aside(tmp_path):
 
 
 def test_the_seed_decides_who_is_aside(tmp_path):
-    fill(tmp_path, {"a": 40})
+    fill(tmp_path, {"a": 40, "b": 1})
     aside = [
         colours_and_labels(load_pictures(tmp_path, 32, seed=seed)[1])[0]
         for seed in (0, 0, 1)
@@ -74,13 +76,14 @@ def test_copies_of_a_picture_are_on_one_side(tmp_path):
     assert not set(seen) & set(aside)
 
 
-def test_names_can_have_spaces_and_other_scripts(tmp_path):
+def test_names_can_have_spaces_and_other_scripts(tmp_path, capsys):
     fill(tmp_path, {"薔薇": 2, "bleeding heart": 2, "Löwenzahn": 2})
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "薔薇" / ".DS_Store").write_bytes(b"no picture")
     fill(tmp_path / "薔薇", {".ipynb_checkpoints": 1})
     with warnings.catch_warnings(action="error"):
         train, validation, names = load_pictures(tmp_path, 32)
+    assert "system's: 3." in capsys.readouterr().out
     assert names == ["Löwenzahn", "bleeding heart", "薔薇"]
     assert len(colours_and_labels(train)[0]) == 3
     assert len(colours_and_labels(validation)[0]) == 3
@@ -105,23 +108,19 @@ def test_a_class_without_pictures_is_an_error(tmp_path):
     fill(tmp_path, {"a": 2, "b": 1, "c": 0})
     (tmp_path / "b" / "00.png").write_bytes(b"no picture")
     with pytest.warns(UserWarning, match="^left out 1"):
-        with pytest.raises(ValueError, match="learn from in: b, c"):
+        with pytest.raises(ValueError, match="learn from in: b, c."):
             load_pictures(tmp_path)
 
 
-def test_one_class_with_one_picture_is_no_error(tmp_path):
-    train, validation, names = load_pictures(fill(tmp_path, {"a": 1}))
-    assert names == ["a"]
-    assert [len(labels) for _, labels in train] == [1]
+def test_one_class_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="one class only, cat"):
+        load_pictures(fill(tmp_path, {"cat": 9}))
+
+
+def test_a_class_with_one_picture_is_no_error(tmp_path):
+    train, validation, _ = load_pictures(fill(tmp_path, {"a": 1, "b": 1}))
+    assert [len(labels) for _, labels in train] == [2]
     assert len(list(validation)) == 0
-
-
-def test_a_folder_that_is_none_or_has_no_classes_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="no folder"):
-        load_pictures(tmp_path / "nowhere")
-    plain("RGB", "red").save(tmp_path / "red.png")
-    with pytest.raises(ValueError, match="no sub-folder"):
-        load_pictures(tmp_path)
 
 
 def test_a_path_is_expanded(tmp_path, monkeypatch):
@@ -217,7 +216,7 @@ def test_without_memory_pictures_are_decoded_anew(monkeypatch):
         return next(iter(train))[0], next(iter(validation))[0]
 
     kept = batches()
-    monkeypatch.setattr(pictures, "CACHE_BYTES", 0)
+    monkeypatch.setattr(examples, "CACHE_BYTES", 0)
     for one, other in zip(batches(), kept):
         np.testing.assert_array_equal(one, other)
 
@@ -246,3 +245,52 @@ def test_parts_are_large_enough_everywhere_and_half_are_mirrored():
     assert all((np.diff(part[..., 0], axis=0) == 1).all() for part in parts)
     lowest = [(part[..., 0].min(), part[..., 1].min()) for part in parts]
     assert np.ptp(lowest, axis=0).min() > 25
+
+
+# === In a map of tf.data, and beside another backend ===
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+def test_photos_are_prepared_in_a_map_on_every_backend(known):
+    photo = np.random.default_rng(0).integers(0, 256, (50, 81, 3), "uint8")
+    shape = photo.shape if known else (None, None, 3)
+    data = tf.data.Dataset.from_generator(
+        lambda: [photo], output_signature=tf.TensorSpec(shape, "uint8")
+    )
+    (image,) = data.map(lambda photo: gcvit.preprocess(photo, (24, 32)))
+    expected = keras.ops.convert_to_numpy(gcvit.preprocess(photo, (24, 32)))
+    assert image.shape == (1, 24, 32, 3)
+    np.testing.assert_allclose(image, expected, atol=1e-5)
+    (batch,) = data.batch(1).map(lambda x: gcvit.preprocess(x, (24, 32)))
+    np.testing.assert_allclose(batch, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="are no photos"):
+        data.map(lambda photo: gcvit.preprocess(photo[..., :2]))
+
+
+HIDDEN = """
+import keras, tensorflow as tf
+calls = []
+tf.config.set_visible_devices = lambda *given: calls.append(given)
+from gcvit import pipelines
+backend = keras.backend.backend()
+assert calls == ([] if backend == "tensorflow" else [([], "GPU")]), calls
+"""
+
+
+def test_tensorflow_leaves_the_gpu_to_another_backend():
+    subprocess.run([sys.executable, "-c", HIDDEN], check=True, timeout=300)
+
+
+# === A split of one's own, and groups ===
+
+
+def test_a_split_of_ones_own_is_kept(tmp_path):
+    fill(tmp_path / "train", {"a": 3, "b": 5})
+    fill(tmp_path / "val", {"b": 2})
+    with pytest.warns(UserWarning, match="2 of 2 pictures to validate"):
+        train, validation, names = load_pictures(
+            tmp_path / "train", 32, validation=tmp_path / "val"
+        )
+    assert names == ["a", "b"]
+    assert sorted(colours_and_labels(train)[0]) == list(range(8))
+    assert colours_and_labels(validation) == ([0, 1], [1, 1])

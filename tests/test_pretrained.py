@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from checkpoint_files import (
     NEEDS_LORA,
+    NEEDS_PYTORCH,
     ONE_MODEL,
     TINY,
     assert_refused,
     float64_on_jax,
     scramble,
+    tensors,
+    torch,
     write,
 )
 from helpers import (
@@ -20,6 +23,7 @@ from helpers import (
     SMALL,
     numpy,
     random_arrays,
+    random_images,
     same_weights,
     small_model,
 )
@@ -32,7 +36,7 @@ from gcvit.pretrained import (
     KERAS_NAMES,
     NVIDIA_NAMES,
     TIMM_NAMES,
-    at_image_size,
+    at_image_shape,
     decode_predictions,
     from_pretrained,
     keras_axes,
@@ -337,10 +341,9 @@ def test_turned_windows_are_refused(tmp_path):
 
 
 @ONE_MODEL
-@pytest.mark.parametrize("twin", ["norm.gamma", "module.norm.weight"])
-def test_two_tensors_for_one_weight_are_refused(twin, stored, model, tmp_path):
+def test_two_tensors_for_one_weight_are_refused(stored, model, tmp_path):
     path = tmp_path / "weights.safetensors"
-    save_file(stored.nvidia | {twin: np.ones(64, "float32")}, path)
+    save_file(stored.nvidia | {"norm.gamma": np.ones(64, "float32")}, path)
     assert_refused(model, path, "both norm.gamma")
 
 
@@ -441,6 +444,21 @@ def test_your_own_file_is_a_path(tmp_path, monkeypatch):
     assert same_weights(model, saved)
 
 
+@ONE_MODEL
+@NEEDS_PYTORCH
+def test_which_of_your_own_weights_were_taken_is_said(
+    stored, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(VARIANTS, "xxtiny", stored.config)
+    path = tmp_path / "own.pth"
+    more = {name: array + 1 for name, array in stored.nvidia.items()}
+    both = {"model": tensors(stored.nvidia), "model_ema": tensors(more)}
+    torch.save(both, path)
+    with pytest.warns(UserWarning, match="live ones were taken.*averaged="):
+        model = from_pretrained("xxtiny", num_classes=10, weights_path=path)
+    assert same_weights(model, stored.model)
+
+
 # === Other image sizes and classes ===
 
 
@@ -526,9 +544,9 @@ def test_tables_are_resized_as_images_are():
 def test_another_size_keeps_the_precision(dtype):
     with float64_on_jax():
         model = small_model(**TINY, dtype=dtype)
-        copy = at_image_size(model, 16)
+        copy = at_image_shape(model, 16, 3)
         assert same_weights(copy, model)
-        copy = at_image_size(model, 24)
+        copy = at_image_shape(model, 24, 4)
         assert {str(weight.dtype) for weight in copy.weights} == {dtype}
         name = "levels.0.blocks.1.attn.relative_position_bias_table"
         table = numpy(named_weights(model)[name]).astype("float64")
@@ -619,9 +637,9 @@ def test_a_model_at_another_size(size, stored, run, monkeypatch):
 
 def test_a_size_that_the_stem_rounds_up_stays_itself():
     model = small_model((None, 30, 30, 3))
-    assert same_weights(at_image_size(model, 30), model)
+    assert same_weights(at_image_shape(model, 30, 3), model)
     with pytest.raises(ValueError, match="multiple of 15"):
-        at_image_size(model, 32)
+        at_image_shape(model, 32, 3)
 
 
 @ONE_MODEL
@@ -633,7 +651,7 @@ def test_the_same_size_changes_nothing(stored, monkeypatch):
         assert same_weights(model, stored.model)
         assert model.image_shape == (224, 224, 3)
         assert model.window_size == (7, 7, 14, 7)
-    copy = at_image_size(stored.model, 224)
+    copy = at_image_shape(stored.model, 224, 3)
     assert copy is not stored.model
     assert copy.get_config() == stored.model.get_config()
     assert_scaled(copy, stored.model, 224)
@@ -661,6 +679,105 @@ def test_other_classes_at_another_size(size, stored, monkeypatch):
     assert same_weights(
         model.levels[3].blocks[0].mlp, stored.model.levels[3].blocks[0].mlp
     )
+
+
+# === Other channels ===
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return from_pretrained("nano")
+
+
+def first_kernel(model):
+    return numpy(model.patch_embed.proj.kernel)
+
+
+def in_turn(kernel, channels):
+    """What the kernel for more channels should be: red, green, blue, red, …"""
+    turns = [kernel[:, :, i % 3] for i in range(channels)]
+    return np.stack(turns, axis=2) * 3 / channels
+
+
+def assert_same_but_first(model, original):
+    """All weights but the first kernel are those of another model."""
+    weights, originals = named_weights(model), named_weights(original)
+    assert set(weights) == set(originals)
+    for name in set(weights) - {"patch_embed.proj.kernel"}:
+        np.testing.assert_array_equal(
+            numpy(weights[name]), numpy(originals[name]), err_msg=name
+        )
+
+
+def test_grey_is_all_colours_at_once(nano, run):
+    model = from_pretrained("nano", channels=1)
+    assert model.image_shape == (64, 64, 1)
+    assert_same_but_first(model, nano)
+    (images,) = random_arrays((2, 64, 64, 1))
+    expected = numpy(run(nano, images.repeat(3, axis=-1)))
+    assert expected.std() > 0.05
+    answer = numpy(run(model, images))
+    np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-5)
+
+
+def test_a_colour_twice_is_a_colour_once(nano, run):
+    model = from_pretrained("nano", channels=6)
+    assert_same_but_first(model, nano)
+    images = random_images(2, 64, 64)
+    expected = numpy(run(nano, images))
+    assert expected.std() > 0.05
+    answer = numpy(run(model, np.concatenate([images, images], axis=-1)))
+    np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 4, np.int64(13)])
+def test_more_channels_get_the_colours_in_turn(channels, nano, run):
+    model = from_pretrained("nano", channels=channels)
+    assert model.image_shape == (64, 64, channels)
+    assert_same_but_first(model, nano)
+    expected = in_turn(first_kernel(nano), channels)
+    np.testing.assert_allclose(first_kernel(model), expected, rtol=1e-6)
+    (images,) = random_arrays((1, 64, 64, channels))
+    answer = numpy(run(model, images))
+    np.testing.assert_allclose(answer.sum(), 1, rtol=1e-5)
+
+
+def test_other_channels_at_another_size(nano, run):
+    options = {"image_size": (96, 128), "num_classes": 3}
+    model = from_pretrained("nano", channels=13, **options)
+    assert model.image_shape == (96, 128, 13)
+    assert model.window_size == ((6, 8), (6, 8), (6, 8), (3, 4))
+    expected = in_turn(first_kernel(nano), 13)
+    np.testing.assert_allclose(first_kernel(model), expected, rtol=1e-6)
+    (images,) = random_arrays((1, 96, 128, 13))
+    answer = numpy(run(model, images))
+    assert answer.shape == (1, 3)
+    np.testing.assert_allclose(answer.sum(), 1, rtol=1e-5)
+
+
+def test_three_channels_are_what_was_trained(nano):
+    model = from_pretrained("nano", channels=3)
+    assert model.image_shape == (64, 64, 3)
+    assert same_weights(model, nano)
+
+
+def test_channels_can_be_changed_back():
+    grey = small_model((None, 32, 32, 1))
+    kernel = first_kernel(grey)
+    colours = at_image_shape(grey, 32, 3)
+    np.testing.assert_allclose(
+        first_kernel(colours), kernel.repeat(3, axis=2) / 3, rtol=1e-6
+    )
+    back = first_kernel(at_image_shape(colours, 32, 1))
+    np.testing.assert_allclose(back, kernel, rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [0, -1, 2.5, "3", True, (3,)], ids=repr)
+def test_channels_that_cannot_be_are_not_fetched_for(channels, monkeypatch):
+    monkeypatch.setattr(downloads, "find", None)  # a call would be an error
+    with pytest.raises(ValueError) as error:
+        from_pretrained("xxtiny", channels=channels)
+    assert f"channels={channels!r} is no int of at least 1" in str(error.value)
 
 
 # === From a photo to an answer ===
@@ -741,8 +858,8 @@ def test_one_photo_is_a_batch_of_one():
 @pytest.mark.parametrize(
     ("images", "text"),
     [
-        (np.zeros((8, 8), "uint8"), "(8, 8)"),
-        (np.zeros((8, 8, 4), "uint8"), "(8, 8, 4)"),
+        (np.zeros(8, "uint8"), "(8,)"),
+        (np.zeros((8, 8, 2), "uint8"), "(8, 8, 2)"),
         (np.zeros((1, 3, 8, 8), "uint8"), "(1, 3, 8, 8)"),
         (np.zeros((1, 1, 8, 8, 3), "uint8"), "(1, 1, 8, 8, 3)"),
         (np.zeros((0, 8, 3)), "(0, 8, 3)"),
@@ -797,6 +914,117 @@ def test_black_is_a_photo():
     ones = np.ones((8, 8, 3), "uint8")
     expected = np.broadcast_to(normalised([1, 1, 1]), (1, 8, 8, 3))
     assert_close(prepared(ones, 8), expected)
+
+
+# === Files, and what people have besides ===
+
+
+def test_a_photo_can_be_a_file_an_image_or_several_of_them(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="it reads pictures")
+    expected = prepared(photo(50, 70), 32)
+    path = tmp_path / "photo.png"
+    image.fromarray(photo(50, 70)).save(path)
+    for given in (path, str(path), path.read_bytes(), image.open(path)):
+        assert_close(prepared(given, 32), expected, 1e-6)
+    given = [path, photo(20, 30), np.stack([photo(9, 9)] * 2)]
+    several = prepared(given, 32)
+    assert several.shape == (4, 32, 32, 3)
+    assert_close(several[:1], expected, 1e-6)
+    assert_close(several[1:2], prepared(photo(20, 30), 32), 1e-6)
+
+
+def test_a_turned_photo_gets_the_answer_of_the_upright_one(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="it reads pictures")
+    upright = image.fromarray(photo(50, 70))
+    exif = image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees, clockwise
+    path = tmp_path / "turned.png"
+    upright.rotate(90, expand=True).save(path, exif=exif)
+    assert_close(prepared(path, 32), prepared(upright, 32), 1e-6)
+    with image.open(path) as turned:
+        assert_close(prepared(turned, 32), prepared(upright, 32), 1e-6)
+
+
+def test_grey_and_16_bits_are_photos():
+    grey = photo(20, 30)[..., 0]
+    expected = prepared(np.stack([grey] * 3, axis=-1), 16)
+    assert_close(prepared(grey, 16), expected)
+    assert_close(prepared(grey[..., None], 16), expected)
+    deep = grey.astype("uint16") * 257
+    assert_close(prepared(deep, 16), expected)
+    share = grey / 255
+    assert_close(prepared(share, 16, (0, 1)), expected)
+
+
+# === Answers by name ===
+
+
+def small_classifier(**options):
+    keras.utils.set_random_seed(0)
+    settings = {"window_size": (4,), "embed_dim": 4, "depths": (2,)}
+    settings |= {"num_heads": (1,), "num_classes": 3}
+    model = gcvit.GCViT(**(settings | options))
+    model.build((None, 32, 32, 3))
+    return model
+
+
+def test_a_saved_model_answers_by_name(tmp_path):
+    model = small_classifier(class_names=("ant", "bee", "cat"))
+    model.save(tmp_path / "mine.keras")
+    photos = [photo(40, 50), photo(33, 32)]
+    expected = ops.convert_to_numpy(model(preprocess(photos, 32)))
+    for asked in (
+        model,
+        tmp_path / "mine.keras",
+        str(tmp_path / "mine.keras"),
+    ):
+        answers = gcvit.classify(asked, photos, top=2)
+        for (best, second), row in zip(answers, expected, strict=True):
+            order = np.argsort(-row)
+            names = [("ant", "bee", "cat")[i] for i in order[:2]]
+            assert [best[0], second[0]] == names
+            assert best[1] == pytest.approx(row.max(), abs=1e-5)
+
+
+def test_logits_become_probabilities():
+    model = small_classifier(class_names=tuple("abc"), head_activation=None)
+    ((best, *_),) = gcvit.classify(model, photo(32, 32))
+    logits = ops.convert_to_numpy(model(preprocess(photo(32, 32), 32)))
+    expected = np.exp(logits.max()) / np.exp(logits).sum()
+    assert best[1] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_value_range_of_the_training_is_used():
+    names = ("a", "b", "c")
+    one = small_classifier(class_names=names, value_range=(0, 4095))
+    grey = photo(32, 32)[..., 0].astype("uint16")  # dark, of 12 bits
+    answers = gcvit.classify(one, grey)
+    other = small_classifier(class_names=names)
+    same = gcvit.classify(other, grey * (255 / 4095))  # floats
+    for (name, share), (other, expected) in zip(answers[0], same[0]):
+        assert name == other and share == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_model_without_names_says_how_to_get_them(tmp_path):
+    with pytest.raises(ValueError, match="names of its classes.*load_pict"):
+        gcvit.classify(small_classifier(), photo(32, 32))
+    with pytest.raises(FileNotFoundError, match="mine.keras is no file"):
+        gcvit.classify(tmp_path / "mine.keras", photo(32, 32))
+    other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    other.save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match="holds a Sequential; a GCViT"):
+        gcvit.classify(tmp_path / "other.keras", photo(32, 32))
+
+
+def test_pretrained_weights_come_with_names_or_as_logits():
+    model = from_pretrained("nano")
+    assert model.class_names == tuple(gcvit.class_names("nano"))
+    assert from_pretrained("nano", num_classes=3).class_names is None
+    logits = from_pretrained("nano", head_activation=None)
+    image = preprocess(photo(64, 64), 64)
+    expected = ops.convert_to_numpy(model(image))
+    found = ops.convert_to_numpy(ops.softmax(logits(image)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_predictions_are_decoded_in_order():

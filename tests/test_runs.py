@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the pipelines are tf.data's")
 
-from training import EPOCHS, small_data, small_model
+from training import EPOCHS, compiled, small_data, small_model
 
-from gcvit import flowers, runs
+from gcvit import runs
 from gcvit.flowers import fine_tune
 
 
@@ -51,10 +51,18 @@ def test_what_fails_leaves_what_was_there(tmp_path):
 def test_a_run_keeps_its_settings(tmp_path):
     runs.check_settings({"epochs": 3, "rate": 0.1}, tmp_path)
     runs.check_settings({"epochs": 3, "rate": 0.1}, tmp_path)
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states" / "000001-all.npz").touch()
     with pytest.raises(ValueError, match="epochs was 3, now 4"):
         runs.check_settings({"epochs": 4, "rate": 0.1}, tmp_path)
     before = json.loads((tmp_path / "settings.json").read_text())
     assert before == {"epochs": 3, "rate": 0.1}
+
+
+def test_settings_of_which_nothing_came_can_change(tmp_path):
+    runs.check_settings({"epochs": 3}, tmp_path)
+    runs.check_settings({"epochs": 4}, tmp_path)
+    assert json.loads((tmp_path / "settings.json").read_text())["epochs"] == 4
 
 
 def test_a_folder_is_kept_if_it_is_named(tmp_path, monkeypatch):
@@ -75,7 +83,9 @@ def test_a_folder_is_kept_if_it_is_named(tmp_path, monkeypatch):
 
 def test_the_history_is_returned_and_saved(whole_run):
     folder, _, history = whole_run
-    assert set(history) == {"accuracy", "loss", "val_accuracy", "val_loss"}
+    names = {"accuracy", "balanced_accuracy", "loss"}
+    names |= {f"val_{name}" for name in names}
+    assert set(history) == names | {"val_recalls"}
     assert {len(values) for values in history.values()} == {5}
     assert json.loads((folder / "history.json").read_text()) == history
     assert history["loss"][-1] < history["loss"][0]
@@ -84,7 +94,7 @@ def test_the_history_is_returned_and_saved(whole_run):
 def test_the_best_weights_are_kept(whole_run, data):
     _, model, history = whole_run
     results = model.evaluate(data[1], return_dict=True, verbose=0)
-    best = np.argmax(history["val_accuracy"][2:]) + 2
+    best = np.argmax(history["val_balanced_accuracy"][2:]) + 2
     for name, value in results.items():
         assert value == pytest.approx(history[f"val_{name}"][best], abs=1e-4)
 
@@ -96,7 +106,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KILLED = """
 import os, signal, sys
 from collections import Counter
-from keras.callbacks import LambdaCallback
+from gcvit.runs import Keeper
 from gcvit.flowers import fine_tune
 from tests.training import EPOCHS, small_data, small_model
 
@@ -123,7 +133,7 @@ def replace(part, path):
 
 
 os.replace = replace
-LambdaCallback.on_train_batch_end = on_train_batch_end
+Keeper.on_train_batch_end = on_train_batch_end
 fine_tune(model, *small_data(), folder, **EPOCHS)
 """
 
@@ -172,9 +182,10 @@ def test_a_run_that_was_killed_goes_on(
 
 @pytest.mark.parametrize("policy", ["bfloat16", "mixed_float16"])
 def test_a_state_in_another_precision_is_loaded_whole(tmp_path, policy):
-    one, other = small_model(dtype=policy), small_model(dtype=policy)
-    for model in (one, other):
-        flowers.compile_model(model, 100, 1e-3, 0.1, False)
+    one, other = (
+        compiled(small_model(dtype=policy), jit_compile=False)
+        for _ in range(2)
+    )
     for weight in one.weights:
         weight.assign(weight + 1)
     runs.save_state(one, tmp_path / "state.npz")

@@ -1,10 +1,11 @@
 """What the tests train: a very small model, on a few drawn flowers."""
 
 import keras
+import numpy as np
 import pytest
 
 import gcvit
-from gcvit import drawn_flowers, flowers
+from gcvit import drawn_flowers, flowers, tasks
 
 SMALL = {
     "window_size": (4,),
@@ -20,6 +21,13 @@ def small_model(**kwargs):
     keras.utils.set_random_seed(0)
     model = gcvit.GCViT(**(SMALL | kwargs))
     model.build((None, 32, 32, 3))
+    return model
+
+
+def compiled(model, steps=100, **options):
+    """Compile a model for five classes as `fine_tune` does."""
+    task = tasks.task_of(model, np.eye(5, dtype="float32"), 0.1)
+    flowers.compile_model(model, task, steps, 1e-3, **options)
     return model
 
 

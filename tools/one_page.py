@@ -48,6 +48,8 @@ CARE = {
     "load_weights",
     "summary",
 }
+# Arguments that no layer computes with.
+NOT_ON_THE_PAGE = {"dtype", "class_names", "value_range"}
 # What a check calls that which it checks, right after its name.
 CHECKED = {"value", "values", "sizes"}
 
@@ -257,6 +259,8 @@ def goes(node, armour):
             return True
         case ast.Expr(call):
             return called(call, armour) is not None
+        case ast.Assign([ast.Attribute(ast.Name("self"), name)]):
+            return name in NOT_ON_THE_PAGE
     return raises(node)
 
 
@@ -372,9 +376,10 @@ def edits(text, armour):
             yield replace(text, node, new)
         match node:
             case ast.arguments(
-                args=[*_, before, ast.arg("dtype")], defaults=[*_, default]
-            ):
-                _, start, _ = replace(text, before, "")
+                args=[*_, before, ast.arg(name)], defaults=[*others, default]
+            ) if name in NOT_ON_THE_PAGE:
+                last = others[-1] if others else before
+                _, start, _ = replace(text, last, "")
                 _, end, _ = replace(text, default, "")
                 yield start, end, ""
 
