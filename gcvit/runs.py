@@ -87,7 +87,7 @@ def check_settings(settings, folder):
         ValueError: if the run began with other settings.
     """
     path = folder / "settings.json"
-    if not path.exists() or not any((folder / "states").glob("[0-9]*.npz")):
+    if not path.exists() or not any(folder.rglob("*.npz")):  # of a state
         return write_json(settings, path)
     before = json.loads(path.read_text())
     settings = json.loads(json.dumps(settings))  # as they would be read

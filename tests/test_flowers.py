@@ -258,7 +258,8 @@ def shades(counts, seed=0):
 
 def train_small(data, validation=None, folder=None, count=2, **options):
     head = options.pop("head_activation", "softmax")
-    model = small_model(num_classes=count, head_activation=head)
+    heads = {"num_classes": count, "head_activation": head}
+    model = small_model(path_drop=0.0, **heads)
     settings = {"head_epochs": 0, "epochs": 1, "verbose": 0} | options
     history = fine_tune(model, data, validation or data, folder, **settings)
     return model, history
@@ -276,7 +277,7 @@ def test_a_short_phase_learns_from_each_step_but_a_first_of_ten(steps):
     assert [rate for rate in rates if rate == 0] == [0] * (steps == 10)
 
 
-@pytest.mark.parametrize("count", [7, 12, 15])
+@pytest.mark.parametrize("count", [7, 15])
 def test_two_classes_of_few_pictures_train(tmp_path, count):
     folder = fill(tmp_path / "mine", {"a": count, "b": count})
     data = gcvit.load_pictures(folder, image_size=32)
@@ -302,15 +303,14 @@ def test_weights_of_classes_and_of_pictures_count_alike():
     labels = np.eye(2, dtype="float32")[numbers]
     weights = np.where(numbers == 1, 3.0, 1.0).astype("float32")
     plain = dataset(images, labels)
-    options = {"label_smoothing": 0.0, "class_weight": {0: 1.0, 1: 3.0}}
-    one, _ = train_small(plain, **options)
-    data = dataset(images, labels, weights)
-    other, _ = train_small(data, plain, label_smoothing=0.0)
-    unweighted, _ = train_small(plain, label_smoothing=0.0)
-    for weight, same in zip(one.get_weights(), other.get_weights()):
-        np.testing.assert_allclose(weight, same, atol=1e-5)
-    heads = [model.head.get_weights()[0] for model in (one, unweighted)]
-    assert abs(heads[0] - heads[1]).max() > 1e-4
+    still = {"learning_rate": 0.0, "label_smoothing": 0.0}
+    model, one = train_small(plain, class_weight={0: 1.0, 1: 3.0}, **still)
+    weighted = dataset(images, labels, weights)
+    _, other = train_small(weighted, plain, **still)
+    right = model.predict(images, verbose=0)[np.arange(32), numbers]
+    expected = (-np.log(right) * weights).mean()
+    for history in (one, other):
+        assert history["loss"] == [pytest.approx(expected, rel=1e-4)]
 
 
 @pytest.mark.parametrize("weights", [{0: 1.0}, {0: 1, 1: 1, 2: 1}])
@@ -336,13 +336,19 @@ def test_several_labels_yes_or_no_and_numbers_are_learned():
         assert measure in history and history["loss"][-1] < history["loss"][0]
 
 
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
 def test_callbacks_and_metrics_of_ones_own_are_used(tmp_path):
     images, numbers = shades([8, 8])
     data = dataset(images, np.eye(2, dtype="float32")[numbers])
-    stop = keras.callbacks.EarlyStopping("val_loss", baseline=-1, patience=1)
     options = {"epochs": 5, "metrics": ["mean_squared_error"]}
-    _, history = train_small(data, None, tmp_path, callbacks=[stop], **options)
-    assert len(history["mean_squared_error"]) < 5
+    _, history = train_small(
+        data, None, tmp_path, callbacks=[Stop()], **options
+    )
+    assert len(history["mean_squared_error"]) == 1
     _, again = train_small(data, None, tmp_path, **options)
     assert again == history  # it was stopped, so it is finished
 
@@ -378,27 +384,16 @@ def test_a_run_that_diverges_stops_and_keeps_the_last_good_state(tmp_path):
 
 def test_a_state_before_a_nan_is_gone_on_from(tmp_path):
     images, numbers = shades([12, 12])
-    labels = np.eye(2, dtype="float32")[numbers]
-    good, passes = dataset(images, labels), []
-
-    def spoil(image, label):
-        passes.append(0)
-        # Two batches are seen before the training, three in each epoch.
-        is_last = len(passes) >= 6
-        return (image * (np.nan if is_last else 1)).astype("float32"), label
-
-    spoiled = good.map(
-        lambda *pair: tf.numpy_function(spoil, pair, ("float32", "float32"))
-    ).map(
-        lambda image, label: (
-            tf.ensure_shape(image, (None, 32, 32, 3)),
-            tf.ensure_shape(label, (None, 2)),
-        )
+    good = dataset(images, np.eye(2, dtype="float32")[numbers])
+    factor = tf.Variable(1.0)  # NaN after the first epoch
+    spoiled = good.map(lambda image, label: (image * factor, label))
+    spoil = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: factor.assign(np.nan)
     )
     model = small_model(num_classes=2)
     options = {"head_epochs": 0, "epochs": 3, "verbose": 0}
-    with pytest.raises(FloatingPointError, match="in epoch 2, step"):
-        fine_tune(model, spoiled, good, tmp_path, **options)
+    with pytest.raises(FloatingPointError, match="in epoch 2, step 1"):
+        fine_tune(model, spoiled, good, tmp_path, callbacks=[spoil], **options)
     assert finite(model) and "000001-all.npz" in files_of(tmp_path)
     assert finite(keras.saving.load_model(tmp_path / "best.keras"))
     history = fine_tune(model, good, good, tmp_path, **options)

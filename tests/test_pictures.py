@@ -2,6 +2,7 @@
 
 import io
 import sys
+import types
 
 import keras
 import numpy as np
@@ -169,6 +170,18 @@ def test_floats_that_are_no_photo_are_an_error_unless_their_range_is_given():
     np.testing.assert_allclose(found, 127.5)
     with pytest.raises(ValueError, match="very bright"):
         pictures.photos("images", 4000 * half)
+
+
+def test_pillow_heif_is_used_if_it_is_there(monkeypatch):
+    registered = []
+    heif = types.SimpleNamespace(
+        register_heif_opener=lambda: registered.append("heif")
+    )
+    monkeypatch.setitem(sys.modules, "pillow_heif", heif)
+    pictures.pillow.cache_clear()
+    pictures.decode(file_of(plain("RGB", "red"), "png"))
+    assert registered == ["heif"]
+    pictures.pillow.cache_clear()
 
 
 def test_without_pillow_the_package_to_install_is_named(monkeypatch):

@@ -29,6 +29,7 @@ def write_pictures(folder):
             pixels = random.integers(0, 256, (80, 80, 3), "uint8")
             path = folder / name / f"{number}.png"
             PIL.fromarray(pixels).save(path)
+    PIL.fromarray(pixels).save(folder.parent / "my photo.jpg")
 
 
 @pytest.fixture
