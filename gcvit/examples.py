@@ -16,7 +16,7 @@ import keras
 from gcvit import pictures
 
 CACHE_BYTES = 2 * 2**30  # of decoded pictures
-PATIENCE = 2  # seconds of reading without a progress bar
+PATIENCE = 10  # seconds of reading without a progress bar
 NAMES_SHOWN = 5  # of what was left out
 DARK = 32  # of 255; a picture without a brighter value is nearly black
 
