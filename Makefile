@@ -43,7 +43,8 @@ test-tensorflow: .venv/ready
 
 test-oldest: .venv-oldest/ready
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest $(LAYER_TESTS) \
-		tests/test_flowers.py tests/test_runs.py tests/test_pipelines.py
+		tests/test_flowers.py tests/test_runs.py tests/test_pipelines.py \
+		tests/test_tasks.py
 
 # PyTorch's files can be read under every backend, if PyTorch is there too.
 test-checkpoints: .venv-torch/ready
@@ -59,7 +60,8 @@ test-flowers: .venv-torch/ready
 	for backend in jax torch; do \
 		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
 			--numprocesses 2 --dist loadfile tests/test_flowers.py \
-			tests/test_runs.py tests/test_pipelines.py || exit 1; \
+			tests/test_runs.py tests/test_pipelines.py \
+			tests/test_tasks.py || exit 1; \
 	done
 
 test-%: .venv-%/ready

@@ -52,7 +52,7 @@ def why_not(picture, error):
             "PIL.Image.MAX_IMAGE_PIXELS"
         )
     if kind == "UnidentifiedImageError":
-        if suffix in (".heic", ".heif", ".hif"):
+        if suffix in pictures.HEIC:
             return f"{suffix}: pip install pillow-heif"
         return f"{suffix} without a picture that Pillow knows"
     if isinstance(error, ValueError) and "NaN" in str(error):
@@ -170,12 +170,12 @@ def report(left_out):
 
 def summary(train, validation, names, value_range):
     """Say what was found; `value_range` as from `same_scale`."""
-    text = f"{len(train) + len(validation)} pictures. "
-    text += f"To train: {counts(train, names)}. "
-    text += f"To validate: {counts(validation, names)}."
+    text = f"{len(train):,} pictures to train: {counts(train, names)}.\n"
+    text += f"{len(validation):,} to validate: {counts(validation, names)}."
     if value_range:
         low, high = value_range
-        text += f" With more than 8 bits, black is {low:g} and white {high:g}."
+        text += f"\nIn those with more than 8 bits, {low:g} is black and "
+        text += f"{high:g} white."
     return text
 
 

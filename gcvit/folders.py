@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from gcvit import pictures
 from gcvit.arguments import file_path
 from gcvit.examples import NAMES_SHOWN, Example
 
@@ -67,6 +68,12 @@ def files_in(folder):
     return [x for x in inside if not (x.is_dir() or is_passed_over(x.name))]
 
 
+def pictures_in(folder):
+    """List the files in a folder that are pictures by their names."""
+    known = {*pictures.pillow().registered_extensions(), *pictures.HEIC}
+    return [x for x in files_in(folder) if x.suffix.lower() in known]
+
+
 def in_words(paths):
     """Name the first of some paths."""
     names = [path.name for path in paths]
@@ -78,10 +85,15 @@ def in_words(paths):
 # === Classes ===
 
 
+def is_of_folders(folder):
+    """Tell a folder that has folders in it, and no pictures beside them."""
+    return bool(folders_in(folder)) and not pictures_in(folder)
+
+
 def call_that_works(folder):
     """Say how to call `load_pictures` for the classes below a folder."""
     inside = folders_in(folder)
-    while len(inside) == 1 and not files_in(inside[0]):
+    while len(inside) == 1 and is_of_folders(inside[0]):
         folder, inside = inside[0], folders_in(inside[0])
     by_name = {path.name.lower(): path for path in inside}
     train, validation = (
@@ -90,7 +102,7 @@ def call_that_works(folder):
     )
     if train and validation:
         return f"load_pictures({str(train)!r}, validation={str(validation)!r})"
-    if any(files_in(path) for path in inside):
+    if not all(map(is_of_folders, inside)):
         return f"load_pictures({str(folder)!r})"
     return f"load_pictures({str(train or inside[0])!r})"
 
@@ -120,7 +132,7 @@ def class_folders(folder, group_by=None, name="folder"):
             "it, with its pictures."
         )
     for path in classes:
-        if group_by is None and folders_in(path) and not files_in(path):
+        if group_by is None and is_of_folders(path):
             raise ValueError(
                 f"{path}, which would be a class, holds no picture but "
                 f"folders: {in_words(folders_in(path))}. If these are the "
@@ -128,6 +140,17 @@ def class_folders(folder, group_by=None, name="folder"):
                 "parts of one class, group_by='folder'."
             )
     return classes
+
+
+def check_group(group_by):
+    """Raise `ValueError` for what is no regular expression."""
+    try:
+        re.compile(group_by)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"group_by={group_by!r} is no regular expression: {error}. "
+            "'folder' would work for a sub-folder for each group."
+        ) from error
 
 
 def group_of(path, folder, group_by):
@@ -164,6 +187,8 @@ def read_folder(folder, group_by=None, name="folder"):
             or for a name without a group.
         OSError: if a folder cannot be listed.
     """
+    if group_by is not None:
+        check_group(group_by)
     classes = class_folders(folder, group_by, name)
     folder = classes[0].parent
     passed_over = [x for x in folder.iterdir() if is_passed_over(x.name)]

@@ -19,6 +19,7 @@ from gcvit.arguments import file_path, has_nan
 # The largest values of the kinds of pictures that there are: floats; 8, 10,
 # 12, 14 and 16 bits.
 WHITES = (1, 255, 1023, 4095, 16383, 65535)
+HEIC = (".heic", ".heif", ".hif")  # what phones save, by their names
 CHANNELS = (1, 3, 4)  # grey; red, green and blue; those and opacity
 
 

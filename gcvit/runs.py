@@ -192,7 +192,7 @@ class Keeper(keras.callbacks.Callback):
             self.train.epoch.assign(epoch)
 
     def check(self, name, value, when):
-        if not np.isfinite(value):
+        if not np.isfinite(float(value)):
             raise FloatingPointError(f"{name} is {value:g} {when}")
 
     def on_train_batch_end(self, batch, logs=None):
@@ -204,8 +204,8 @@ class Keeper(keras.callbacks.Callback):
         # The last step's loss was from before that step.
         if not all(map(is_finite, self.model.trainable_variables)):
             raise FloatingPointError(f"a weight is no finite number {when}")
-        for name, value in logs.items():
-            self.check(name, value, when)
+        for name in ("val_loss", self.best):
+            self.check(name, logs[name], when)
         results = {name: float(value) for name, value in logs.items()}
         results |= {name: get() for name, get in self.measures.items()}
         for name, value in results.items():
@@ -246,9 +246,9 @@ def fit(
         options: others of `keras.Model.fit`.
 
     Raises:
-        FloatingPointError: if a loss, a measure or a weight is no finite
-            number. Nothing of that epoch is saved, and the model has the
-            weights from before it.
+        FloatingPointError: if a loss or a weight is no finite number. Nothing
+            of that epoch is saved, and the model has the weights from before
+            it.
         OSError: if a file cannot be written.
     """
     if (folder / "stopped.json").exists():

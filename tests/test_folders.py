@@ -36,6 +36,20 @@ def test_folders_only_are_no_class_and_the_call_that_works_is_named(tmp_path):
     assert "group_by='folder'" in text
 
 
+def test_notes_beside_folders_do_not_make_a_class(tmp_path):
+    for split in ("train", "val"):
+        fill(tmp_path / split, {"cat": 1, "dog": 1})
+        (tmp_path / split / "labels.csv").write_text("0,cat")
+    with pytest.raises(ValueError, match="validation='.*val'"):
+        read_folder(tmp_path)
+
+
+def test_empty_folders_in_a_folder_are_no_class(tmp_path):
+    (tmp_path / "one" / "two").mkdir(parents=True)
+    with pytest.raises(ValueError, match="one, which would be a class"):
+        read_folder(tmp_path)
+
+
 def test_one_level_too_high_names_the_level_below(tmp_path):
     pets = tmp_path / "data" / "pets"
     fill(pets, {"cat": 1, "dog": 1})
@@ -154,6 +168,9 @@ def test_a_part_of_the_name_is_a_group(tmp_path, group_by, expected):
     (tmp_path / "b" / "p22-left.png").touch()
     examples, *_ = read_folder(tmp_path, group_by)
     assert [example.group for example in examples] == expected
+    for wrong in ("[", 3):
+        with pytest.raises(ValueError, match="is no regular expression"):
+            read_folder(tmp_path, wrong)
     (tmp_path / "b" / "left.png").touch()
     with pytest.raises(ValueError, match=r"group_by=.* name of .*left\.png"):
         read_folder(tmp_path, group_by)
