@@ -176,7 +176,8 @@ def summary(train, validation, names, value_range):
         low, high = value_range
         text += f"\nIn those with more than 8 bits, {low:g} is black and "
         text += f"{high:g} white."
-    return text
+    count = contradictions([*train, *validation])
+    return text + f"\n{count} have copies in another class." * bool(count)
 
 
 def is_dark(example):
@@ -215,8 +216,6 @@ def check(train, validation, names, left_out):
         classes = ", ".join(names[label] for label in sorted(empty))
         raise ValueError(f"no picture to learn from in: {classes}.")
     both = [*train, *validation]
-    if contradictions(both):
-        warn(f"{contradictions(both)} pictures have copies in another class.")
     if shared(train, validation):
         warn(
             f"{shared(train, validation)} of {len(validation)} pictures to "

@@ -113,9 +113,13 @@ def test_nearly_black_pictures_are_a_warning():
         examples.check(read(*dark), [], ["a", "b"], [])
 
 
-def test_one_picture_in_two_classes_is_a_warning():
-    with pytest.warns(UserWarning, match="2 pictures have copies in another"):
-        examples.check(read(drawn(9), drawn(9, 1)), [], ["a", "b"], [])
+def test_one_picture_in_two_classes_is_said():
+    train = read(drawn(9), drawn(9, 1), drawn(8, 1))
+    text = examples.summary(train, [], ["a", "b"], None)
+    assert text.startswith("3 pictures to train: 1 a, 2 b.")
+    assert text.endswith("\n2 have copies in another class.")
+    text = examples.summary(train[1:], train[:0], ["a", "b"], (0, 4095))
+    assert text.endswith("more than 8 bits, 0 is black and 4095 white.")
 
 
 def test_a_copy_on_both_sides_is_a_warning():

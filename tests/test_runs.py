@@ -144,8 +144,6 @@ fine_tune(model, *small_data(), folder, **EPOCHS)
         ("training", "head", 6),
         ("-head.npz", "head", 8),
         ("best.keras", "all", 4),
-        ("-all.npz", "all", 8),
-        ("training", "all", 10),
         ("history.json", "all", 12),
     ],
 )
