@@ -123,5 +123,5 @@ def test_each_chapter_has_a_proof_and_breaks_it(name):
 def test_the_flowers_that_are_published_are_photographs():
     notebook = nbformat.read(chapters.chapter_path("flowers"), as_version=4)
     printed = "".join(chapters.texts(notebook))
-    assert "3303 pictures for train" in printed
+    assert "3,303 pictures to train" in printed
     assert chapters.STAND_IN not in printed
