@@ -167,11 +167,11 @@ def check_agreement(model):
         ValueError: if their lengths differ, if heads do not divide a level's
             channels, or if there is not one name for each class.
     """
-    names = model.class_names
-    if isinstance(names, str) or len(names or ()) not in (0, model.num_classes):
+    names, count = model.class_names, model.num_classes
+    if isinstance(names, str) or len(names or ()) not in (0, count):
         raise ValueError(
-            f"class_names={names!r} and num_classes={model.num_classes} do not "
-            "agree; each class needs a name, in a tuple."
+            f"class_names={names!r} and num_classes={count} do not agree; "
+            "each class needs a name, in a tuple."
         )
     embed_dim, depths = model.embed_dim, model.depths
     num_heads, window_size = model.num_heads, model.window_size

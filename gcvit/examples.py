@@ -1,6 +1,7 @@
 """Examples: the pictures of a data set, read once, and some put aside.
 
-What is no picture is left out and counted, with the reason and what would help.
+What is no picture is left out and counted, with the reason, and with what would
+help.
 """
 
 import os
@@ -24,9 +25,10 @@ DARK = 32  # of 255; a picture without a brighter value is nearly black
 class Example(NamedTuple):
     """A picture of a data set.
 
-    `picture` is a path or the bytes of a file, `label` the number of its class,
-    `group` a text that its siblings share, or `None`; `content` depends on what
-    is in the file, `values` and `extremes` are as from `pictures.read`.
+    `picture` is a path or the bytes of a file, `label` the number of its
+    class, `group` a text that its siblings share, or `None`; `content` depends
+    on what is in the file, `values` and `extremes` are as from
+    `pictures.read`.
     """
 
     picture: Any
@@ -91,12 +93,13 @@ def read_all(examples, shorter_side):
     What takes longer than `PATIENCE` shows a progress bar.
 
     Args:
-        examples: `Example`s that are not read.
+        examples: `Example` tuples that are not read.
         shorter_side: pixels to shrink the shorter side to, an int.
 
     Returns:
-        `Example`s that are read, and pairs (path or number, reason) of what is
-        left out. Once the values fill `CACHE_BYTES`, `None` takes their place.
+        `Example` tuples that are read, and pairs (path or number, reason) of
+        what is left out. Once the values fill `CACHE_BYTES`, `None` takes their
+        place.
     """
     kept, left_out, size = [], [], 0
     start, bar = time.monotonic(), None
@@ -124,11 +127,11 @@ def same_scale(examples):
     """Bring pictures with more than 8 bits to one scale, from 0 to 255.
 
     Args:
-        examples: `Example`s that are read.
+        examples: `Example` tuples that are read.
 
     Returns:
-        Such examples, their values uint8 arrays `(H, W, 3)`, and what black and
-        white are in the deep ones, a pair; `None` if there are none.
+        Such examples, their values uint8 arrays `(H, W, 3)`, and what black
+        and white are in the deep ones, a pair; `None` if there are none.
     """
     deep = [x.extremes for x in examples if x.extremes is not None]
     if not deep:
@@ -245,7 +248,7 @@ def siblings(examples):
     Copies of a file stay together, and so do members of a group.
 
     Args:
-        examples: `Example`s that are read.
+        examples: `Example` tuples that are read.
 
     Returns:
         A list of texts, one for each example.
@@ -269,7 +272,7 @@ def split_off(examples, seed):
     """Put a tenth of each class aside for validation, siblings together.
 
     Args:
-        examples: `Example`s that are read.
+        examples: `Example` tuples that are read.
         seed: decides which tenth, an int.
 
     Returns:

@@ -178,9 +178,9 @@ def read_folder(folder, group_by=None, name="folder"):
         name: the argument's name, for the error.
 
     Returns:
-        A list of `Example`s that are not read yet, the class names, sorted,
-        pairs (path, reason) of what is left out, and the paths that are passed
-        over.
+        A list of `Example` tuples that are not read yet; the class names,
+        sorted; pairs (path, reason) of what is left out; and the paths that are
+        passed over.
 
     Raises:
         ValueError: if there is no such folder, if its classes cannot be told,
@@ -211,7 +211,7 @@ def with_classes_of(examples, own_names, names, folder, validation):
     """Number the classes of one folder as those of another are.
 
     Args:
-        examples: `Example`s of the folder `validation`.
+        examples: `Example` tuples of the folder `validation`.
         own_names: of its classes.
         names: of the classes of `folder`.
         folder: for the error.

@@ -77,8 +77,8 @@ def prepare(images, image_size):
     """Do in a graph of TensorFlow what `gcvit.preprocess` does.
 
     Args:
-        images: a tensor `(H, W, 3)` or `(B, H, W, 3)`, from 0 to 255; its sizes
-            need not be known.
+        images: a tensor `(H, W, 3)` or `(B, H, W, 3)`, from 0 to 255; its
+            sizes need not be known.
         image_size: a (height, width) pair.
 
     Returns:
@@ -129,7 +129,7 @@ def train_batches(found, class_count, image_size, batch_size, seed, decode):
     """Make the pipeline to train with; see `load_pictures`.
 
     Args:
-        found: `Example`s that are read.
+        found: `Example` tuples that are read.
         class_count: an int.
         image_size: as for `load_pictures`.
         batch_size: as for `load_pictures`.
@@ -201,7 +201,7 @@ def make_pipelines(train, validation, names, options, left_out=()):
     """Make both pipelines of pictures that are listed; see `load_pictures`.
 
     Args:
-        train: `Example`s that are not read.
+        train: `Example` tuples that are not read.
         validation: such examples; if there are none, a tenth of each class of
             `train` is put aside for it.
         names: of the classes.
@@ -278,8 +278,8 @@ def load_pictures(
         `train` and `validation`, two `tf.data.Dataset`, and the class names.
 
     Raises:
-        ValueError: if the folder is not there, if its classes cannot be told or
-            are fewer than two, for a class that is left without pictures, and
+        ValueError: if the folder is not there, if its classes cannot be told
+            or are fewer than two, for a class that is left without pictures, and
             for sizes that cannot be.
         OSError: if the system cannot read a file or a folder.
     """

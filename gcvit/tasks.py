@@ -1,7 +1,7 @@
 """Tasks: what a model's head and its labels ask for.
 
-One class of several, several labels for each picture, yes or no, a number: each
-has its own loss, its own measure, and its own best epoch. What does not go
+One class of several, several labels for each picture, yes or no, a number:
+each has its own loss, its own measure, and its own best epoch. What does not go
 together is found before the first step.
 """
 
@@ -169,8 +169,8 @@ def check_dataset(name, data, model):
     """Check that a data set gives images and labels that a model can take.
 
     Raises:
-        ValueError: for what is no `tf.data.Dataset`, and for shapes and numbers
-            of batches that do not fit; it says what would work.
+        ValueError: for what is no `tf.data.Dataset`, and for shapes and
+            numbers of batches that do not fit; it says what would work.
     """
     if not hasattr(data, "element_spec"):
         given = "None" if data is None else f"a {type(data).__name__}"
@@ -183,8 +183,8 @@ def check_dataset(name, data, model):
     spec = data.element_spec
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise ValueError(
-            f"{name} gives {spec}; pairs of images and labels would work, with "
-            "weights of the pictures as a third part if you have some."
+            f"{name} gives {spec}; pairs of images and labels would work, "
+            "with weights of the pictures as a third part if you have some."
         )
     images, labels = (part.shape for part in spec[:2])
     if not model.built:
@@ -199,7 +199,8 @@ def check_dataset(name, data, model):
     if seen != outputs:
         raise ValueError(
             f"the model tells {outputs} classes apart, the labels in {name} "
-            f"have the shape {labels}. Build the model with num_classes={seen}."
+            f"have the shape {labels}. Build the model with "
+            f"num_classes={seen}."
         )
     if int(data.cardinality()) <= 0:
         raise ValueError(

@@ -21,6 +21,7 @@ KERAS = {
     "keras.Model.summary": "models/model/",
     "keras.layers.Dropout": "layers/regularization_layers/dropout/",
     "keras.layers.Layer": "layers/base_layer/",
+    "keras.metrics.Metric": "metrics/base_metric/",
 }
 
 
