@@ -106,6 +106,32 @@ def booleans(name, values, per):
     return each(boolean, name, values, per)
 
 
+def names_or_none(name, values):
+    """Give texts as a tuple, or `None`."""
+    if values is None:
+        return None
+    is_sequence = np.iterable(values) and not isinstance(values, (str, dict))
+    if not is_sequence or not all(isinstance(x, str) for x in values):
+        raise ValueError(
+            f"{name}={values!r} needs one text for each class, in a tuple."
+        )
+    return tuple(values)
+
+
+def range_or_none(name, values):
+    """Give black and white, two finite numbers, as a tuple; or `None`."""
+    if values is None:
+        return None
+    is_pair = isinstance(values, (tuple, list)) and len(values) == 2
+    is_pair = is_pair and all(map(is_number, values))
+    if not is_pair or not -math.inf < values[0] < values[1] < math.inf:
+        raise ValueError(
+            f"{name}={values!r} is no range; two numbers, that of black and a "
+            "larger one of white, would work, such as (0, 255)."
+        )
+    return tuple(map(float, values))
+
+
 def rates(name, value, count):
     """Give a rate for all blocks as a float, or a list of one for each."""
     if not np.iterable(value) or isinstance(value, str):
@@ -168,10 +194,10 @@ def check_agreement(model):
             channels, or if there is not one name for each class.
     """
     names, count = model.class_names, model.num_classes
-    if isinstance(names, str) or len(names or ()) not in (0, count):
+    if names is not None and len(names) != count:
         raise ValueError(
             f"class_names={names!r} and num_classes={count} do not agree; "
-            "each class needs a name, in a tuple."
+            "each class needs a name."
         )
     embed_dim, depths = model.embed_dim, model.depths
     num_heads, window_size = model.num_heads, model.window_size

@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest eea87af8. To carry an edit back:
+# Generated from book/model.ipynb, digest b6726da4. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -155,8 +155,8 @@ class GCViT(keras.Model):
         self.head_activation = arguments.activation(
             "head_activation", head_activation
         )
-        self.class_names = class_names
-        self.value_range = value_range
+        self.class_names = arguments.names_or_none("class_names", class_names)
+        self.value_range = arguments.range_or_none("value_range", value_range)
         self.make_layers()
 
     def make_layers(self):

@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest e6c2cd5a. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest b3568053. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -765,11 +765,13 @@ def preprocess(images, image_size=224, value_range=None):
 
     Raises:
         ValueError: for another shape, an image size that cannot be one, values
-            that are NaN, or a NumPy array of floats that end at 1.
+            that are NaN, a NumPy array of floats that end at 1, or a range
+            that is none.
         OSError: for a file that is no whole picture.
         ImportError: for a file, if Pillow is not installed.
     """
     image_size = size_pair(image_size, "image_size")
+    value_range = arguments.range_or_none("value_range", value_range)
     if pictures.is_in_pipeline(images):
         from gcvit import pipelines  # imports TensorFlow
 

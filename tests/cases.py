@@ -67,6 +67,8 @@ ARGUMENTS = {
         "layer_scale": 0.5,
         "num_classes": 5,
         "head_activation": "sigmoid",
+        "class_names": ("ant", "bee", "cat", "dog", "eel"),
+        "value_range": (0.0, 4095.0),
     },
 }
 

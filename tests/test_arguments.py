@@ -52,6 +52,8 @@ BAD = {
     "drop_rate": RATE,
     "num_classes": [*WHOLE, -3, None],
     "head_activation": ACTIVATION,
+    "class_names": ["ant", 5, {}, (1, 2, 3, 4, 5), ("ant",), ()],
+    "value_range": [255, "01", (0,), (255, 0), (0, 0), (0, NAN), (0, "1")],
 }
 # Arguments that mean more in one class than in the others.
 PER_LEVEL = [*LEVELS, Entry((2, 0), 0), Entry((2, 1.5), 1.5)]
@@ -138,6 +140,7 @@ def test_a_layer_scale_may_start_anywhere(scale):
         {"depths": (2, 2, 2)},
         {"num_heads": (1, 2, 4)},
         {"window_size": (4, 4, 4)},
+        {"num_classes": 3},
     ],
     ids=str,
 )
