@@ -79,6 +79,10 @@ def whole_number_or_none(name, value, least=1):
 # === More than one ===
 
 
+def is_sequence(values):
+    return np.iterable(values) and not isinstance(values, (str, dict))
+
+
 def each(check, name, values, per="level"):
     """Check each entry of a sequence, and give a tuple.
 
@@ -88,8 +92,7 @@ def each(check, name, values, per="level"):
         values: the argument.
         per: what has one entry each, for the error.
     """
-    is_sequence = np.iterable(values) and not isinstance(values, (str, dict))
-    if not is_sequence or not len(values):
+    if not is_sequence(values) or not len(values):
         raise ValueError(
             f"{name}={values!r} needs one entry for each {per}, in a tuple."
         )
@@ -110,19 +113,18 @@ def names_or_none(name, values):
     """Give texts as a tuple, or `None`."""
     if values is None:
         return None
-    is_sequence = np.iterable(values) and not isinstance(values, (str, dict))
-    if not is_sequence or not all(isinstance(x, str) for x in values):
+    if not is_sequence(values) or not all(isinstance(x, str) for x in values):
         raise ValueError(
             f"{name}={values!r} needs one text for each class, in a tuple."
         )
-    return tuple(values)
+    return tuple(map(str, values))
 
 
 def range_or_none(name, values):
     """Give black and white, two finite numbers, as a tuple; or `None`."""
     if values is None:
         return None
-    is_pair = isinstance(values, (tuple, list)) and len(values) == 2
+    is_pair = is_sequence(values) and len(values) == 2
     is_pair = is_pair and all(map(is_number, values))
     if not is_pair or not -math.inf < values[0] < values[1] < math.inf:
         raise ValueError(
