@@ -90,7 +90,7 @@ def read_example(example, shorter_side):
 def read_all(examples, shorter_side):
     """Read pictures in parallel, and leave out those that are none.
 
-    What takes longer than `PATIENCE` shows a progress bar.
+    What takes longer than `PATIENCE` shows a progress bar of what is left.
 
     Args:
         examples: `Example` tuples that are not read.
@@ -117,9 +117,10 @@ def read_all(examples, shorter_side):
                     result._replace(values=None) if is_full else result
                 )
             if bar is None and time.monotonic() - start > PATIENCE:
-                bar = keras.utils.Progbar(len(examples), unit_name="picture")
+                left = len(examples) - i
+                bar = keras.utils.Progbar(left, interval=1)
             if bar is not None:
-                bar.update(i + 1)
+                bar.add(1)
     return kept, left_out
 
 
