@@ -113,6 +113,8 @@ def test_a_run_that_was_cut_goes_on(short, tmp_path, monkeypatch):
 
 def test_other_settings_do_not_continue_a_run(short, tmp_path, monkeypatch):
     train_nano.runs.check_settings({"epochs": 1000}, tmp_path)
+    (tmp_path / "last.npz").touch()
+    monkeypatch.setattr(train_nano, "DATA", tmp_path)  # never the package's
     monkeypatch.setattr(train_nano.sys, "argv", ["", str(tmp_path)])
     with pytest.raises(SystemExit, match="epochs was 1000, now 2"):
         train_nano.main()

@@ -235,7 +235,7 @@ def train(folder):
         ValueError: if the folder holds a run with other settings. Otherwise
             the record would name settings that a part of it never had.
     """
-    runs.check_settings(json.loads(json.dumps(SETTINGS)), folder)
+    runs.check_settings(SETTINGS, folder)
     images, labels = load_cifar10("train")
     kept = len(images) - VALIDATION_IMAGES
     steps_per_epoch = kept // SETTINGS["batch_size"]
