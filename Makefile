@@ -55,14 +55,16 @@ test-checkpoints: .venv-torch/ready
 	done
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
-# it with TensorFlow.
+# it with TensorFlow. Of the others only JAX takes a model's variables away while
+# it trains, so there a run that was cut is tested, too.
 test-flowers: .venv-torch/ready
 	for backend in jax torch; do \
 		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
-			--numprocesses 2 --dist loadfile tests/test_flowers.py \
-			tests/test_runs.py tests/test_pipelines.py \
-			tests/test_tasks.py || exit 1; \
+			--numprocesses 2 --dist worksteal tests/test_flowers.py \
+			tests/test_pipelines.py tests/test_tasks.py || exit 1; \
 	done
+	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
+		--numprocesses 2 --dist worksteal tests/test_runs.py
 
 test-%: .venv-%/ready
 	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(LAYER_TESTS)
