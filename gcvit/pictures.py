@@ -115,7 +115,7 @@ def read(picture, shorter_side=None):
     with opened(picture) as image:
         from PIL import ImageOps
 
-        if shorter_side:
+        if shorter_side and image is not picture:  # that one is the caller's
             image.draft(None, (2 * shorter_side, 2 * shorter_side))
         image = ImageOps.exif_transpose(image)
         if image.mode[0] not in "IF":  # 8 bits
@@ -207,6 +207,7 @@ def photos_of_array(name, values, value_range):
     if isinstance(values, np.ndarray):
         is_deep = values.dtype.kind in "iu" and values.dtype.itemsize > 1
         if is_deep and values.size and not value_range:
+            # Whole numbers of 0 and 1 are dark bytes, not shares of white.
             value_range = value_range_of(values.min(), max(values.max(), 2))
         if value_range and values.dtype != "uint8":
             values = scaled(values, value_range)

@@ -59,6 +59,13 @@ def test_pictures_are_shrunk_and_never_enlarged():
     assert pictures.decode(file, 50).shape == (40, 60, 3)
 
 
+def test_an_image_that_was_given_stays_as_it_was():
+    file = io.BytesIO(file_of(plain("RGB", "red", (640, 480)), "jpeg"))
+    with Image.open(file) as image:
+        assert pictures.decode(image, 40).shape == (40, 53, 3)
+        assert image.size == (640, 480)
+
+
 def test_a_path_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     plain("RGB", "red").save(tmp_path / "red.png")
