@@ -204,19 +204,16 @@ def assert_averaged(model, stored):
         np.testing.assert_array_equal(weight, live + 1)
 
 
-BOTH = pytest.mark.parametrize(
-    ("live", "averaged"),
-    [
-        ("state_dict", "state_dict_ema"),
-        ("model", "model_ema"),
-        ("model", "state_dict_ema"),
-    ],
-)
+BOTH = [
+    ("state_dict", "state_dict_ema"),
+    ("model", "model_ema"),
+    ("model", "state_dict_ema"),
+]
 
 
 @ONE_MODEL
 @NEEDS_PYTORCH
-@BOTH
+@pytest.mark.parametrize(("live", "averaged"), BOTH)
 def test_live_weights_are_taken_and_said(
     live, averaged, stored, model, tmp_path
 ):
@@ -231,29 +228,24 @@ def test_live_weights_are_taken_and_said(
     assert same_weights(model, stored.model)
 
 
+ALONE = [
+    (None, averaged, wanted)
+    for averaged in ("state_dict_ema", "model_ema")
+    for wanted in (False, True)
+]
+
+
 @ONE_MODEL
 @NEEDS_PYTORCH
-@BOTH
-def test_averaged_weights_are_taken_on_demand(
-    live, averaged, stored, model, tmp_path
+@pytest.mark.parametrize(
+    ("live", "averaged", "wanted"),
+    [*((*pair, True) for pair in BOTH), *ALONE],
+)
+def test_averaged_weights_are_taken_if_wanted_or_alone(
+    live, averaged, wanted, stored, model, tmp_path
 ):
     path = tmp_path / "weights.pth"
     save_both(stored, path, live, averaged)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        load_checkpoint(model, path, averaged=True)
-    assert_averaged(model, stored)
-
-
-@ONE_MODEL
-@NEEDS_PYTORCH
-@pytest.mark.parametrize("averaged", ["state_dict_ema", "model_ema"])
-@pytest.mark.parametrize("wanted", [False, True])
-def test_averaged_weights_alone_are_taken(
-    wanted, averaged, stored, model, tmp_path
-):
-    path = tmp_path / "weights.pth"
-    save_both(stored, path, None, averaged)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         load_checkpoint(model, path, averaged=wanted)
