@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest b6726da4. To carry an edit back:
+# Generated from book/model.ipynb, digest bba5528a. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -581,8 +581,7 @@ check.layer(MyGCViT(), "model")
 
 # %% [markdown]
 r"""
-You have built GCViT. [Next](pretrained.ipynb), give it weights that know
-something.
+Next: [Evidence](evidence.ipynb). WRITE: what it does.
 
 To look up: [`GCViT`](api.md#gcvit.GCViT),
 [`VARIANTS`](api.md#gcvit.VARIANTS),

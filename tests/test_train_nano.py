@@ -195,7 +195,7 @@ def test_changes_begin_when_the_settings_say():
 
 
 def test_the_rate_warms_up_and_falls_to_zero():
-    schedule = train_nano.learning_rate(steps_per_epoch=10)
+    schedule = train_nano.learning_rate(10, train_nano.SETTINGS)
     epochs = [1, 2, 3, 34, 65]  # the last one is the end
     rates = [float(schedule((epoch - 1) * 10)) for epoch in epochs]
     expected = [0, 1e-3, 2e-3, 1e-3, 0]

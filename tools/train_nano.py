@@ -188,38 +188,43 @@ def batches(images, labels):
 # === Training ===
 
 
-def learning_rate(steps_per_epoch):
-    """Give the schedule of `SETTINGS`: warm up, then a cosine down to zero."""
-    warmup = SETTINGS["warmup_epochs"]
+def learning_rate(steps_per_epoch, settings):
+    """Give the schedule of `settings`: warm up, then a cosine down to zero."""
+    warmup = settings["warmup_epochs"]
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
-        decay_steps=(SETTINGS["epochs"] - warmup) * steps_per_epoch,
-        warmup_target=SETTINGS["learning_rate"],
+        decay_steps=(settings["epochs"] - warmup) * steps_per_epoch,
+        warmup_target=settings["learning_rate"],
         warmup_steps=warmup * steps_per_epoch,
     )
 
 
-def new_model(steps_per_epoch):
-    """Make a model to train, compiled."""
-    keras.utils.set_random_seed(SETTINGS["seed"])
-    model = GCViT.from_variant(
-        "nano", head_activation=None, dtype="mixed_bfloat16"
-    )
-    model.build((None, IMAGE_SIZE, IMAGE_SIZE, 3))
+def compile_model(model, steps_per_epoch, settings):
+    """Compile a built model that gives logits, as `settings` say."""
     optimizer = keras.optimizers.AdamW(
-        learning_rate(steps_per_epoch),
-        weight_decay=SETTINGS["weight_decay"],
-        clipnorm=SETTINGS["gradient_norm"],
+        learning_rate(steps_per_epoch, settings),
+        weight_decay=settings["weight_decay"],
+        clipnorm=settings["gradient_norm"],
     )
     optimizer.exclude_from_weight_decay(
         var_names=["bias", "gamma", "beta"]  # the bias tables too
     )
     loss = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=SETTINGS["label_smoothing"]
+        from_logits=True, label_smoothing=settings["label_smoothing"]
     )
     # TensorFlow's graph, which a CPU runs faster without XLA.
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
     optimizer.build(model.trainable_variables)  # so that a state loads whole
+
+
+def new_model(steps_per_epoch):
+    """Make a `nano` to train, compiled."""
+    keras.utils.set_random_seed(SETTINGS["seed"])
+    model = GCViT.from_variant(
+        "nano", head_activation=None, dtype="mixed_bfloat16"
+    )
+    model.build((None, IMAGE_SIZE, IMAGE_SIZE, 3))
+    compile_model(model, steps_per_epoch, SETTINGS)
     return model
 
 
