@@ -1,4 +1,4 @@
-"""What counts when outputs are compared: not durations, not coordinates."""
+"""What counts when outputs are compared: not durations, coordinates or rounding."""
 
 import shutil
 import subprocess
@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from gcvit import check
 from tools import outputs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +53,16 @@ def test_durations_do_not_count(line):
     slower = slower.replace("114 s", "3.5 s").replace("12us", "2ms")
     assert slower != line
     assert outputs.comparable(slower) == outputs.comparable(line)
+
+
+def test_rounding_does_not_count():
+    line = "max |Δ| / std = {}"
+    small, other, zero, large = (
+        outputs.comparable(line.format(number))
+        for number in ("1.3e-07", "2.9e-06", "0.0e+00", "1.3e-05")
+    )
+    assert small == other == zero != large
+    assert outputs.ROUNDING == check.TOLERANCE
 
 
 def test_other_numbers_count():

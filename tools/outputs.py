@@ -1,9 +1,11 @@
 """What of an output has to stay the same when a chapter is run again.
 
-Two things differ from run to run and from machine to machine. They are left
+Three things differ from run to run and from machine to machine. They are left
 out:
 
 - durations, such as the "12s 345ms/step" of a training: `DURATION`;
+- how far a layer is from the official one, as 1.3e-07, where that is rounding:
+  `ROUNDING`;
 - an SVG's coordinates, which move by a digit. Of an SVG the texts and the
   colours count, in their order; decimals in its texts are rounded.
 
@@ -16,6 +18,8 @@ a stored output that is the same.
 import re
 
 DURATION = re.compile(r"\b\d+(\.\d+)? ?(us|µs|ms|s|seconds)\b(/step)?")
+POWER_OF_TEN = re.compile(r"\b\d\.\de[-+]\d\d\b")
+ROUNDING = 5e-6  # `gcvit.check.TOLERANCE`
 SVG = re.compile(r"(?s)<\?xml.*</svg>")
 SVG_TEXT = re.compile(r"(?s)<text\b[^>]*>(.*?)</text>")
 # As a style or an attribute; names of an SVG's parts begin with # too.
@@ -29,6 +33,14 @@ def rounded(text):
     """Round each decimal in a text."""
     return DECIMAL.sub(
         lambda found: f"{float(found[0]):.{SIGNIFICANT_DIGITS}g}", text
+    )
+
+
+def without_rounding(text):
+    """Replace each number below `ROUNDING`, where it is a power of ten."""
+    return POWER_OF_TEN.sub(
+        lambda found: "(rounding)" if float(found[0]) < ROUNDING else found[0],
+        text,
     )
 
 
@@ -50,7 +62,7 @@ def comparable(text):
     if not isinstance(text, str):
         return text
     text = SVG.sub(lambda found: texts_and_colours(found[0]), text)
-    return DURATION.sub("(a duration)", text)
+    return DURATION.sub("(a duration)", without_rounding(text))
 
 
 def reduced(value):
