@@ -15,6 +15,8 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 # and tests/test_palette.py that they can be told apart.
 INK, PAPER, HERE = "#33404c", "#eef2f5", "#fbc463"
 BLUE, RED, WHITE = "#2a6fc4", "#b8483a", "#ffffff"
+# What the dark theme makes of HERE in a drawing: what a figure to touch takes.
+HERE_IN_DARK = "#734012"
 SHADES = LinearSegmentedColormap.from_list("shades", [WHITE, BLUE])
 matplotlib.colormaps.register(SHADES)
 
@@ -205,8 +207,10 @@ def touch(name, data):
         (folder / file).read_text("utf-8")
         for file in ("touch.css", "touch.js", f"{name}.html", f"{name}.js")
     )
+    here = f"--here: light-dark({HERE}, {HERE_IN_DARK})"
+    text = f"--on-here: light-dark(#000, {WHITE})"
     return HTML(f"""\
-<figure class="touch {name}" style="--here: {HERE}">
+<figure class="touch {name}" style="{here}; {text}">
 <style>
 {style}</style>
 {markup}<script type="application/json">{json.dumps(data)}</script>

@@ -120,6 +120,20 @@ def test_text_can_be_read(behind, theme):
     assert contrast(see(plots.INK), background) >= 4.5
 
 
+# A colour for each theme, as `plots.touch` writes it: light-dark(one, other).
+PAIR = re.compile(r"(--[\w-]+): light-dark\((#\w+), (#\w+)\)")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_figures_to_touch_have_the_highlight_of_drawings(theme):
+    pairs = PAIR.findall(plots.touch("attention", {}).data)
+    place = list(THEMES).index(theme)
+    used = {name: in_light(colours[place]) for name, *colours in pairs}
+    expected = np.clip(THEMES[theme](plots.HERE), 0, 1)
+    np.testing.assert_allclose(used["--here"], expected, atol=1 / 255)
+    assert contrast(used["--on-here"], used["--here"]) >= 4.5
+
+
 def test_labels_of_photographs_can_be_read():
     # Photographs are the same in both themes.
     assert contrast(in_light(plots.PAPER), in_light(plots.INK)) >= 4.5

@@ -1,4 +1,4 @@
-"""The architecture page's tables are true, and stored as they are made."""
+"""The tables of the architecture and the tensors' names are true and current."""
 
 import json
 import re

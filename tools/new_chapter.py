@@ -174,12 +174,16 @@ def cells(name, title, end):
     slug = name.replace("_", "-")
     here = {
         "figure": {
-            "caption": f"You are here: `{cls}`.",
+            "caption": f"Where `{cls}` is in the model.",
             "name": f"figure-{slug}-map",
         },
         "image": {
             "alt": f"Map of GCViT in four rows; the box {cls} is highlighted."
         },
+    }
+    drawing = {
+        "code_prompt_show": "Show the drawing's code",
+        "code_prompt_hide": "Hide the drawing's code",
     }
     folded = {
         "code_prompt_show": "Show the solution",
@@ -197,7 +201,7 @@ def cells(name, title, end):
             f"{MARK} what it does, in two sentences."
         ),
         v4.new_code_cell(install.source, metadata=install.metadata),
-        code(f'plots.model_map("{name}")', DEMO, HIDDEN, **here),
+        code(f'plots.model_map("{name}")', DEMO, HIDDEN, **here, **drawing),
         v4.new_markdown_cell(IDEA),
         code(
             "import keras\nfrom keras import layers\n\n"

@@ -1,4 +1,4 @@
-"""Write the tables of the architecture page.
+"""Write the tables of the pages "Architecture" and "The name of every tensor".
 
     python tools/tables.py
 

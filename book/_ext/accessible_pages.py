@@ -1,14 +1,19 @@
 """Mend, for every reader, what the theme and the writers' tables leave out.
 
-Pictures get their size, so that the text does not jump when they arrive. Wide
-formulas, which scroll, can be reached with the keyboard; wide code and tables
-already can, by the theme's script. Whatever is on a page is in a landmark.
+Pictures get their size, so that the text does not jump when they arrive. Those
+of figures become links to themselves: where a page is too narrow for their
+letters they scroll, and a tap opens them. So they can be reached with the
+keyboard. So can wide formulas; wide code and tables already can, by the theme's
+script. Whatever is on a page is in a landmark.
 """
 
 import re
 from pathlib import Path
 
 import imagesize
+
+# A figure that is wider than this is cut off on a phone, by what `book.css` says.
+WIDE = 450
 
 # What the theme or docutils writes, and what it should have written.
 MARKUP = [
@@ -47,6 +52,25 @@ def sized_pictures(html, folder):
     return re.sub(r"<img [^>]+>", sized, html)
 
 
+def linked_figures(html):
+    """Make the picture of each figure a link to itself.
+
+    The link is the box that a wide picture scrolls in; `book.css` says from
+    which width on, by the picture's own one.
+    """
+
+    def linked(found):
+        figure, tag = found.groups()
+        source = re.search(r'src="([^"]*)"', tag)[1]
+        width = int(re.search(r'\bwidth="(\d+)"', tag)[1])
+        kind = "picture wide" if width > WIDE else "picture"
+        style = f"--own-width: {width}px"
+        link = f'<a class="{kind}" href="{source}" style="{style}">'
+        return f"{figure}{link}{tag}</a>"
+
+    return re.sub(r"(<figure [^>]+>\s*)(<img [^>]+>)", linked, html)
+
+
 def mend_pages(app, error):
     if error:
         return
@@ -54,7 +78,8 @@ def mend_pages(app, error):
         html = page.read_text("utf-8")
         for written, meant in MARKUP:
             html = html.replace(written, meant)
-        page.write_text(sized_pictures(html, page.parent), "utf-8")
+        html = linked_figures(sized_pictures(html, page.parent))
+        page.write_text(html, "utf-8")
 
 
 def follow_the_screen(app, config):

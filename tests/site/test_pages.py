@@ -44,6 +44,11 @@ UNFINISHED_PICTURES = r"""() => [...document.images]
     })
     .map((image) => image.outerHTML.slice(0, 200))"""
 
+# Drawings with letters of 10 points, and photographs with such labels.
+SMALL_PICTURES = """() => [...document.querySelectorAll("article figure img")]
+    .filter((image) => image.clientWidth < 0.74 * image.getAttribute("width"))
+    .map((image) => image.outerHTML.slice(0, 200))"""
+
 BLOCKING_SCRIPTS = """() => performance.getEntriesByType("resource")
     .filter((entry) => entry.name.split("?")[0].endsWith(".js"))
     .filter((entry) => entry.renderBlockingStatus === "blocking")
@@ -125,6 +130,7 @@ def test_page(open_page, address, record_property, name, device):
         "code that scrolls": device == "desktop"
         and page.evaluate(WIDER, "main pre"),
         "pictures without size or words": page.evaluate(UNFINISHED_PICTURES),
+        "pictures too small to read": page.evaluate(SMALL_PICTURES),
         "scripts before the first paint": page.evaluate(BLOCKING_SCRIPTS),
     }
     page.evaluate(ONE_OF_EACH_LOOK)
@@ -139,6 +145,18 @@ def test_page(open_page, address, record_property, name, device):
     faults["errors"] = page.errors
     wrong = {kind: found for kind, found in faults.items() if found}
     assert not wrong, wrong
+
+
+def test_a_wide_figure_scrolls_and_opens(open_page):
+    phone = {"width": 390, "height": 844}
+    page = open_page("book/architecture", viewport=phone)
+    figure = page.locator("#figure-architecture a.picture")
+    figure.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.activeElement.scrollLeft > 0")
+    figure.click()
+    page.wait_for_url("**/architecture*.svg")
+    assert not page.errors
 
 
 def test_search_finds_a_chapter(open_page):
