@@ -41,7 +41,17 @@ def said(capsys):
     return run
 
 
-EQUAL = "Equal to the official {}: max |Δ| / std = 0.00000."
+@pytest.fixture
+def equal(said):
+    """Runs the check on a layer that is right."""
+
+    def run(yours, component="squeeze_excitation"):
+        report = said(yours, component)
+        start = f"Equal to the official {component}: max |Δ| / std = "
+        assert report.startswith(start) and report.endswith(".")
+        assert float(report[len(start) : -1]) < check.TOLERANCE
+
+    return run
 
 
 # === Nothing is wrong ===
@@ -52,16 +62,14 @@ def test_every_component_has_its_layer():
 
 
 @pytest.mark.parametrize("component", check.LAYERS)
-def test_the_chapters_layers_pass(component, said):
-    assert said(check.LAYERS[component](), component) == EQUAL.format(
-        component
-    )
+def test_the_chapters_layers_pass(component, equal):
+    equal(check.LAYERS[component](), component)
 
 
-def test_a_readers_layer_passes_built_or_not(said):
+def test_a_readers_layer_passes_built_or_not(equal):
     yours = Squeeze()
-    assert said(yours) == EQUAL.format("squeeze_excitation")
-    assert said(yours) == EQUAL.format("squeeze_excitation")
+    equal(yours)
+    equal(yours)
 
 
 def test_its_weights_are_the_official_ones_afterwards(said):
@@ -81,7 +89,7 @@ def test_an_unknown_component_is_an_error():
 
 
 def test_a_class_is_no_layer(said):
-    assert "is no layer" in said(Squeeze)
+    assert "is not a layer" in said(Squeeze)
     assert "such as MyLayer()" in said(Squeeze)
 
 
@@ -91,10 +99,11 @@ def test_a_crash_is_told_with_the_inputs_and_the_line(said):
             raise RuntimeError("out of cheese")
 
     report = said(Crash())
-    assert "does not run on inputs of (1, 56, 56, 8):" in report
+    assert "does not run on inputs of (2, 56, 56, 8):" in report
     assert "RuntimeError: out of cheese" in report
     assert 'the line: raise RuntimeError("out of cheese")' in report
     assert "built before" not in report
+    assert "one image" not in report
     assert keras.config.is_traceback_filtering_enabled()
 
 
@@ -102,7 +111,7 @@ def test_both_inputs_are_told(said):
     report = said(
         gcvit.WindowAttention(7, 2, False), "window_attention_global"
     )
-    assert "inputs of (2, 49, 16) and (1, 7, 7, 16)" in report
+    assert "inputs of (4, 49, 16) and (2, 7, 7, 16)" in report
     assert "takes no q_global" in report
 
 
@@ -110,7 +119,7 @@ def test_a_layer_built_for_another_shape(said):
     yours = Squeeze()
     yours(np.ones((1, 4, 4, 12), "float32"))
     report = said(yours)
-    assert "does not run on inputs of (1, 56, 56, 8)" in report
+    assert "does not run on inputs of (2, 56, 56, 8)" in report
     assert "It was built before" in report
 
 
@@ -123,7 +132,7 @@ def test_another_shape_is_told(said):
             return ops.mean(super().call(inputs), axis=(1, 2))
 
     report = said(Flat())
-    assert "shape (1, 8), the official one (1, 56, 56, 8)" in report
+    assert "shape (2, 8), the official one (2, 56, 56, 8)" in report
     assert "weights" not in report
 
 
@@ -199,9 +208,9 @@ def test_a_long_list_is_cut(said):
     assert "missing: 8 more" in report
 
 
-def test_seeds_of_dropout_are_no_weights(said):
+def test_seeds_of_dropout_are_no_weights(equal):
     block = gcvit.Block(7, 2, False, mlp_ratio=3.0, path_drop=0.2)
-    assert said(block, "block_local") == EQUAL.format("block_local")
+    equal(block, "block_local")
 
 
 # === Are its numbers right? ===
@@ -250,37 +259,55 @@ def test_half_precision_is_told(said):
     assert "computes in bfloat16" in said(yours)
 
 
-def test_a_mean_over_the_batch_is_told(said):
-    class Mixing(Squeeze):
-        def call(self, inputs):
-            mean = ops.mean(inputs, axis=(0, 1, 2), keepdims=True)
-            return inputs * self.weigh(mean)
-
-    report = said(Mixing())
-    assert "One image is right. With two at once" in report
+class Mixing(Squeeze):
+    def call(self, inputs):
+        mean = ops.mean(inputs, axis=(0, 1, 2), keepdims=True)
+        return inputs * self.weigh(mean)
 
 
-def test_tile_instead_of_repeat_is_told(said):
-    class Tiled(gcvit.WindowAttention):
-        def call(self, inputs, q_global):
-            images = q_global.shape[0]
-            order = np.arange(inputs.shape[0]).reshape(images, -1)
-            order = order.T.ravel()  # the windows that tile would pair
-            answer = super().call(ops.take(inputs, order, axis=0), q_global)
-            return ops.take(answer, np.argsort(order), axis=0)
+class FirstOnly(Squeeze):
+    """The first image's answer does not change, the second's is wrong."""
 
-    report = said(Tiled(7, 2, True), "window_attention_global")
-    assert "tile instead of repeat" in report
+    def call(self, inputs):
+        mean = ops.mean(inputs, axis=(1, 2), keepdims=True)
+        return inputs * self.weigh(mean[:1])
+
+
+@pytest.mark.parametrize("cls", [Mixing, FirstOnly])
+def test_right_for_one_image_and_wrong_for_two(cls, said):
+    report = said(cls())
+    assert "One image alone is right, two in a batch are not" in report
+    assert "a step that mixes images" in report
+
+
+class Single(Squeeze):
+    def call(self, inputs):
+        return ops.reshape(super().call(inputs), (1, 56, 56, 8))
+
+
+class Pairs(Squeeze):
+    def call(self, inputs):
+        x = ops.reshape(super().call(inputs), (2, 56, 56, 8))
+        return x[::-1]
+
+
+class Doubled(Squeeze):
+    def call(self, inputs):
+        x = super().call(inputs)
+        return ops.concatenate([x[::-1], x])[:2]
 
 
 def test_a_layer_for_one_image_only(said):
-    class Single(Squeeze):
-        def call(self, inputs):
-            return ops.reshape(super().call(inputs), (1, 56, 56, 8))
-
     report = said(Single())
-    assert "One image is right, two at once are not." in report
     assert "does not run on inputs of (2, 56, 56, 8)" in report
+    assert "(1, 56, 56, 8)" in report
+    assert "It runs on one image. Is a batch of 1 written down?" in report
+
+
+@pytest.mark.parametrize("cls", [Pairs, Doubled])
+def test_a_layer_that_is_not_for_one_image(cls, said):
+    """It is wrong for two, and with one it fails, or gives two."""
+    assert "So much comes from a step" in said(cls())
 
 
 # === Known mistakes, made by other means than the check's own ===
@@ -295,7 +322,7 @@ class KerasEpsilon(gcvit.Block):
         self.norm2.build(inputs_shape)
 
 
-class TinyEpsilon(gcvit.ReduceSize):
+class SmallEpsilon(gcvit.ReduceSize):
     def build(self, input_shape):
         super().build(input_shape)
         self.norm1.epsilon = self.norm2.epsilon = 1e-6
@@ -352,7 +379,7 @@ class Pooled(gcvit.FeatureExtraction):
         return self.pool(inputs + branch)
 
 
-class ZeroPadding(Pooled):
+class ZeroPooling(Pooled):
     def pool(self, x):
         x = layers.ZeroPadding2D(data_format="channels_last")(x)
         return ops.max_pool(x, 3, 2, data_format="channels_last")
@@ -386,6 +413,15 @@ class Unbiased(gcvit.WindowAttention):
         return 0 * super().relative_position_bias()
 
 
+class Tiled(gcvit.WindowAttention):
+    def call(self, inputs, q_global):
+        images = q_global.shape[0]
+        order = np.arange(inputs.shape[0]).reshape(images, -1)
+        order = order.T.ravel()  # the windows that tile would pair
+        answer = super().call(ops.take(inputs, order, axis=0), q_global)
+        return ops.take(answer, np.argsort(order), axis=0)
+
+
 class Strips(gcvit.Block):
     def call(self, inputs, q_global=None, training=None):
         x = ops.reshape(self.norm1(inputs), (-1, 49, inputs.shape[-1]))
@@ -396,38 +432,27 @@ class Strips(gcvit.Block):
 
 LOCAL, GLOBAL = (7, 2, False), (7, 2, True)
 KNOWN = {
-    "epsilon is 1e-3": (KerasEpsilon(*LOCAL, mlp_ratio=3.0), "block_local"),
-    "epsilon is 1e-6": (TinyEpsilon(), "reduce_size"),
-    "GELU is the approximation": (TanhGelu(), "squeeze_excitation"),
-    "ReLU stands in": (Relu(), "squeeze_excitation"),
-    'padding="same" pads the convolution': (SameReduction(), "reduce_size"),
-    "the max-pooling pads with zeros": (ZeroPadding(), "feature_extraction"),
-    'padding="same" pads the max-pooling': (
-        SamePooling(),
-        "feature_extraction",
-    ),
-    "the queries are not scaled": (Unscaled(*LOCAL), "window_attention_local"),
-    "the position index is transposed": (
-        Transposed(*LOCAL),
-        "window_attention_local",
-    ),
-    "without axis=0": (FlatTable(*GLOBAL), "window_attention_global"),
-    "the position bias is missing": (
-        Unbiased(*LOCAL),
-        "window_attention_local",
-    ),
-    "without a transpose": (
-        Strips(*GLOBAL, mlp_ratio=3.0),
-        "block_global",
-    ),
+    "keras_epsilon": (KerasEpsilon(*LOCAL, mlp_ratio=3.0), "block_local"),
+    "small_epsilon": (SmallEpsilon(), "reduce_size"),
+    "tanh_gelu": (TanhGelu(), "squeeze_excitation"),
+    "relu": (Relu(), "squeeze_excitation"),
+    "same_convolution": (SameReduction(), "reduce_size"),
+    "zero_pooling": (ZeroPooling(), "feature_extraction"),
+    "same_pooling": (SamePooling(), "feature_extraction"),
+    "unscaled": (Unscaled(*LOCAL), "window_attention_local"),
+    "transposed_index": (Transposed(*LOCAL), "window_attention_local"),
+    "flat_table": (FlatTable(*GLOBAL), "window_attention_global"),
+    "no_bias": (Unbiased(*LOCAL), "window_attention_local"),
+    "tile": (Tiled(*GLOBAL), "window_attention_global"),
+    "strips": (Strips(*GLOBAL, mlp_ratio=3.0), "block_global"),
 }
 
 
-@pytest.mark.parametrize("mistake", KNOWN)
-def test_a_known_mistake_is_named(mistake, said):
-    report = said(*KNOWN[mistake])
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_known_mistake_is_named(name, said):
+    report = said(*KNOWN[name])
     assert "The official layer gives your numbers if" in report
-    assert mistake in report
+    assert check.MISTAKES[name] in report
 
 
 def test_every_known_mistake_is_made_here():
@@ -435,19 +460,30 @@ def test_every_known_mistake_is_made_here():
     for component in set(check.LAYERS) - {"model"}:
         layer = check.LAYERS[component]()
         check.parity(layer, component)
-        for part in layer._flatten_layers():
-            listed |= set(check.mistakes(part))
-    assert len(listed) == len(KNOWN)
-    for mistake in listed:
-        assert sum(known in mistake for known in KNOWN) == 1, mistake
+        listed |= check.changes_of(layer._flatten_layers()).keys()
+    assert listed == KNOWN.keys() == check.MISTAKES.keys()
+
+
+# Levels and models are made of these.
+@pytest.mark.parametrize("component", list(check.LAYERS)[:-2])
+def test_parity_finds_every_known_mistake(component):
+    layer = check.LAYERS[component]()
+    assert check.parity(layer, component) < check.TOLERANCE
+    changes = check.changes_of(layer._flatten_layers())
+    far = {}
+    for name in changes:
+        with check.mistaken(layer, name):
+            far[name] = check.parity(layer, component)
+    assert min(far.values()) > check.TOLERANCE, far
+    assert check.parity(layer, component) < check.TOLERANCE
 
 
 def test_a_mistake_in_the_outermost_layer_alone(said):
     report = said(SameConvolution(8), "patch_embed")
-    assert 'padding="same" pads the convolution' in report
+    assert check.MISTAKES["same_convolution"] in report
     settings = check.LAYERS["model"]().get_config()
     report = said(LastEpsilon.from_config(settings), "model")
-    assert "epsilon is 1e-3" in report
+    assert check.MISTAKES["keras_epsilon"] in report
 
 
 def test_two_mistakes_at_once_are_not_called_one(said):
@@ -459,3 +495,62 @@ def test_two_mistakes_at_once_are_not_called_one(said):
     report = said(Both())
     assert "The official layer gives" not in report
     assert "So much comes from" in report
+
+
+# === Mistakes in a whole model ===
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The small official model."""
+    model = check.LAYERS["model"]()
+    check.parity(model, "model")
+    return model
+
+
+def test_a_mistake_is_made_in_the_whole_model_and_undone(model):
+    (images,), expected = check.official("model")
+    attributes = [vars(part).copy() for part in model._flatten_layers()]
+    with check.mistaken(model, "tile"):
+        assert check.difference(model(images), expected) > 0.01
+        # Alone, an image meets no other one.
+        alone = ops.convert_to_numpy(model(images[:1]))
+        np.testing.assert_allclose(alone, expected[:1], rtol=1e-4)
+    assert check.difference(model(images), expected) < check.TOLERANCE
+    after = [vars(part) for part in model._flatten_layers()]
+    assert [x.keys() for x in after] == [x.keys() for x in attributes]
+
+
+def test_predict_makes_the_mistake_too():
+    """It compiles once, and would keep what it compiled before."""
+    (x, *_), expected = check.official("feature_extraction")
+    layer = check.LAYERS["feature_extraction"]()
+    check.parity(layer, "feature_extraction")
+    inputs = keras.Input(x.shape[1:])
+    model = keras.Model(inputs, layer(inputs))
+    far = [check.difference(model.predict(x, verbose=0), expected)]
+    with check.mistaken(model, "zero_pooling"):
+        far += [check.difference(model.predict(x, verbose=0), expected)]
+    far += [check.difference(model.predict(x, verbose=0), expected)]
+    assert far[0] == far[2] < check.TOLERANCE
+    assert far[1] > 0.01
+
+
+def test_a_mistake_is_undone_after_an_error(model):
+    (images,), expected = check.official("model")
+    with pytest.raises(RuntimeError), check.mistaken(model, "relu"):
+        raise RuntimeError
+    assert check.difference(model(images), expected) < check.TOLERANCE
+
+
+def test_a_mistake_that_is_not_known(model):
+    with (
+        pytest.raises(ValueError, match="'tiles' is not a .*: keras"),
+        check.mistaken(model, "tiles"),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match="is not built"),
+        check.mistaken(check.LAYERS["model"](), "tile"),
+    ):
+        pass

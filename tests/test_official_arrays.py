@@ -200,18 +200,28 @@ def test_a_name_without_an_input_is_refused(seen):
         tool.component_arrays(seen)
 
 
-def test_an_array_for_the_package_has_two_windows(seen):
+def test_two_windows_of_each_image_are_stored(seen):
     attention = "levels.1.blocks.0.attn"
     inputs, output = seen[attention]
-    many = [np.concatenate([x, x]) for x in (*inputs, output)]
-    seen[attention] = (many[:-1], many[-1])
+    # Three windows of the first image, then three of the second.
+    three = [x[[0, 1, 1, 2, 3, 3]] for x in (*inputs, output)]
+    seen[attention] = (three[:-1], three[-1])
     images = tool.read(tool.IMAGES)["x_u8"]
     package = tool.stored_components("small", seen, images)
-    tests = tool.stored_components("small_ls", seen, images)
-    assert len(package["window_attention_local_in"]) == 2
-    assert len(tests["window_attention_local_in"]) == 4
     stored = tool.read(COMPONENTS[0])
     assert tool.compare(COMPONENTS[0], stored, package) == (True, "equal")
+    tests = tool.stored_components("small_ls", seen, images)
+    for name in ("window_attention_local_in", "window_attention_local_out"):
+        np.testing.assert_array_equal(tests[name], stored[name])
+
+
+@pytest.mark.parametrize("path", COMPONENTS)
+def test_both_images_are_stored(path):
+    """A batch of one hides what mixes a batch."""
+    for name, array in tool.read(path).items():
+        images = array.reshape(2, -1, *array.shape[1:])
+        assert len(images[0]) == (2 if array.ndim == 3 else 1), name
+        assert not np.array_equal(images[0], images[1]), name
 
 
 # === Files ===
