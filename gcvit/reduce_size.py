@@ -1,4 +1,4 @@
-# Generated from book/reduce_size.ipynb, digest fe1061eb. To carry an edit back:
+# Generated from book/reduce_size.ipynb, digest 9dd34fc7. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module reduce_size
 # %% [markdown]
 r"""
@@ -6,7 +6,15 @@ r"""
 
 At the end of this chapter you have `ReduceSize`, the layer that halves a
 feature map and doubles its channels, and `fused_mbconv`, the convolutional
-branch that it shares with two other parts of GCViT.
+branch inside it.
+
+About 20 minutes to read. Easy, but for one trap: the padding.
+
+The attention of later chapters works on maps, and needs both. `ReduceSize` makes
+the smaller map that the next level attends to: a quarter of the tokens, so a
+window of 7×7 tokens then covers four times as much of the image. The branch is
+also what makes the [global query](glossary.md#term-global-query), with which
+attention asks every window.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
@@ -22,7 +30,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"figure": {"caption": "You are here: `ReduceSize`, at the end of each level but the last, and the fused MBConv inside it.", "name": "figure-reduce-size-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes ReduceSize and fused MBConv are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's parts sit in the model: `ReduceSize` at the end of each level but the last, and the fused MBConv inside it.", "name": "figure-reduce-size-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes ReduceSize and fused MBConv are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("reduce_size")
 """
@@ -31,25 +39,31 @@ plots.model_map("reduce_size")
 r"""
 ## The idea
 
-Between two levels the map has to shrink. Swin Transformer cuts it into squares
-of 2×2 tokens and mixes each square with a dense layer. GCViT uses convolutions
-instead, so that neighbouring squares overlap and share what they see. That
-gives the model a taste for local structure, which attention lacks.
+Between two levels the map has to shrink. The
+[Swin Transformer](https://arxiv.org/abs/2103.14030) cuts it into squares of 2×2
+tokens and mixes each square with a dense layer. GCViT uses convolutions
+instead. Their patches of 3×3 tokens overlap, so that neighbours share what they
+see. So the model does not have to learn that neighbours belong together, as it
+would with attention alone.
 
 The layer first refines the map with a residual branch: what the branch
-computes is added to what came in. The branch is called **fused MBConv**, after
-the mobile bottleneck convolution of
-[MobileNetV2](https://arxiv.org/abs/1801.04381). It is a 3×3 convolution for
-each channel alone ([depthwise](glossary.md#term-depthwise-convolution)),
-squeeze and excitation, and a 1×1 convolution that mixes channels
-([pointwise](glossary.md#term-pointwise-convolution)).
+computes is added to what came in. So the branch has to learn a correction only,
+and a branch that gives zeros leaves the map as it is. It is called
+**fused MBConv**, after the mobile bottleneck convolution of
+[MobileNetV2](https://arxiv.org/abs/1801.04381), and has three steps:
 
-Then one 3×3 convolution with stride 2 does the shrinking. A layer
-normalisation opens the layer and another closes it: each gives the channels of
-a position mean 0 and variance 1, then scales and shifts them.
+- a 3×3 convolution for each channel alone ([depthwise](glossary.md#term-depthwise-convolution)), which looks at neighbours;
+- [squeeze and excitation](squeeze_excitation.ipynb), which looks at the whole map;
+- a 1×1 convolution ([pointwise](glossary.md#term-pointwise-convolution)), which mixes channels.
+
+Then one 3×3 convolution with stride 2 halves height and width, and doubles the
+channels. A layer normalisation opens the layer and another closes it. Each gives
+the channels of a position mean 0 and variance 1, then scales and shifts them by
+learned numbers. So the next level receives numbers of one scale, whatever the
+convolutions made.
 """
 
-# %% mystnb={"figure": {"caption": "`ReduceSize`. The highlighted branch is the fused MBConv: it corrects the map, to which it is added, before a convolution halves it.", "name": "figure-reduce-size-steps"}, "image": {"alt": "Diagram of ReduceSize: norm1, then the fused MBConv branch added to its input, then a 3 by 3 convolution with stride 2, then norm2."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "`ReduceSize`. The highlighted branch is the fused MBConv: it corrects the map, to which it is added, before a convolution halves it.", "name": "figure-reduce-size-steps"}, "image": {"alt": "Diagram of ReduceSize: norm1, then the fused MBConv branch added to its input, then a 3 by 3 convolution with stride 2, then norm2."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(15, 3)
 parts = ["norm1", "depthwise\n3×3, GELU", "squeeze and\nexcitation"]
@@ -89,6 +103,43 @@ convolution in place of the expanding one.
 > The paper's text names a max-pooling as the last step. The official code has
 > the strided convolution, and the released weights were trained with it.
 
+### By hand
+
+Take one row of eight positions, numbered from 0, and put a zero, the pad, at
+either end. The convolution reads three neighbours at a time, and then moves on
+by two.
+
+**Predict, then see.** How many outputs does the row give, and which positions
+does each of them read? To see it, the next cell convolves eight rows, with a
+single one at position 0, 1, 2 and so on. An output that is not zero has read
+the one.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+import numpy as np
+from keras import ops
+
+
+def positions_read(size, pad, padding="valid"):
+    rows = np.pad(np.eye(size, dtype="float32"), ((0, 0), (pad, pad)))
+    kernel = np.ones((3, 1, 1), "float32")
+    outputs = ops.conv(rows[..., None], kernel, strides=2, padding=padding)
+    outputs = ops.convert_to_numpy(outputs)[..., 0]  # (row, output)
+    return [np.flatnonzero(output).tolist() for output in outputs.T]
+
+
+for size in (8, 7):
+    print(f"{size} positions:", *positions_read(size, pad=1))
+"""
+
+# %% [markdown]
+r"""
+Eight positions become four, and seven become four as well. The first output
+reads two positions and the left pad. The next one reads positions 1 to 3, and so
+shares position 1 with its neighbour. In a row of eight the right pad is never
+read; in a row of seven the last output reads it.
+
 ## The code
 """
 
@@ -103,11 +154,11 @@ from gcvit.squeeze_excitation import SqueezeAndExcitation
 
 # %% [markdown]
 r"""
-The branch is a function that returns a list of layers. A list, because that is
-what published checkpoints expect: they store its layers under
+The branch is a function that returns a list of layers. It is a list because
+published checkpoints expect one: they store the layers under
 `conv/depthwise_conv2d`, `conv/squeeze_and_excitation` and `conv/conv2d`, and a
-`Sequential` would add a step to those names. None of them has a bias, as in the
-official code.
+`Sequential` would add a step to those names. None of the layers has a bias, as
+in the official code.
 """
 
 
@@ -147,10 +198,11 @@ def fused_mbconv(dim, dtype=None):
 # %% [markdown]
 r"""
 `add_fused_mbconv` runs the branch and adds what comes in. A pointwise
-convolution multiplies the channels by the same matrix at each position. So the
-last step is written as that product. It is faster with JAX, with PyTorch in the
-forward pass, and with TensorFlow in training: [Speed](speed.md) has the figures.
-The layer stays a `Conv2D`, so that its weight keeps its name and shape.
+convolution multiplies the channels by the same matrix at each position, and the
+last step is written as that product. It is faster that way with JAX, with
+PyTorch in the forward pass, and with TensorFlow in training: [Speed](speed.md)
+has the figures. The layer stays a `Conv2D`, so that its weight keeps its name
+and shape.
 """
 
 
@@ -176,9 +228,9 @@ def add_fused_mbconv(x, branch):
 
 # %% [markdown]
 r"""
-A convolution with stride 2 and one pixel of padding turns 56 positions into
-28, and 7 into 4. [`halve`](api.md#gcvit.sizes.halve) says so for every layer
-that halves.
+A convolution with stride 2 and one position of padding at each end turns 56
+positions into 28, and 7 into 4: half, rounded up.
+[`halve`](api.md#gcvit.sizes.halve) computes that for every layer that halves.
 """
 
 
@@ -243,12 +295,15 @@ class ReduceSize(layers.Layer):
 r"""
 The names `norm1`, `conv`, `reduction` and `norm2` are the official ones, and
 part of the checkpoint format: Keras stores a layer's weights under the
-attribute that holds it. In a list, as `conv` is one, a layer goes by its class,
-and is counted from the second on.
+attribute that holds the layer. `conv` holds a list, and a layer in a list has no
+attribute of its own. So Keras names it after its class: the depthwise
+convolution is `conv/depthwise_conv2d`. A second one in the same list would be
+`conv/depthwise_conv2d_1`.
 
 ## The proof
 
-Shapes first. `keepdims` keeps the channels, never the size.
+Shapes first. `keepdims=True` keeps the number of channels; height and width are
+halved all the same. The [stem](patch_embed.ipynb) uses it, the levels do not.
 """
 
 # %% tags=["active-ipynb"]
@@ -262,8 +317,9 @@ for keepdims in (False, True):
 
 # %% [markdown]
 r"""
-Where do the parameters come from? The convolution with stride 2 has most of
-them; the branch is nearly free.
+**Predict, then see.** Where do these parameters come from? For 64 channels, does
+the branch with its three layers have more of them, or the one convolution with
+stride 2?
 """
 
 # %% tags=["active-ipynb"]
@@ -278,13 +334,20 @@ print("total    ", layer.count_params())
 
 # %% [markdown]
 r"""
-Then the numbers, against the official layer.
+The convolution with stride 2, by far. It has a number for each of 3×3
+positions, 64 channels in and 128 out: $9 \cdot 64 \cdot 128$. The branch has
+$9 \cdot 64$ for the depthwise convolution, $2 \cdot 64 \cdot 16$ for squeeze and
+excitation, and $64 \cdot 64$ for the pointwise convolution. To look at
+neighbours in each channel alone, and to mix channels at each position alone, is
+what makes it cheap.
+
+Then the numbers, against the official layer, for two images.
 """
 
 # %% tags=["active-ipynb"]
 r"""
 difference = check.parity(ReduceSize(), "reduce_size")
-print(f"max |Δ| / std = {difference:.5f}")
+print(f"max |Δ| / std = {difference:.1e}")
 assert difference < check.TOLERANCE
 """
 
@@ -292,16 +355,31 @@ assert difference < check.TOLERANCE
 r"""
 ## What can go wrong
 
-The classic mistake is the padding. Keras's `padding="same"` and PyTorch's
-`padding=1` agree with stride 1. With stride 2 and an even size they do not:
-`"same"` needs one extra pixel only, and puts it at the end. Every patch of 3×3
-that the convolution reads then sits one pixel further to the right, and one
-further down. (With `padding=1` the pad at the end stays unused: the next patch
-would start past it.) With an odd size the two agree: `"same"` then needs a
-pixel at either end.
+The classic mistake is the padding. PyTorch's `padding=1` puts a pad at either
+end, always. Keras's `padding="same"` adds only as many as it takes to make
+$\lceil H/2 \rceil$ outputs. With stride 1 the two agree.
+
+**Predict, then see.** With stride 2, how many pads does a row of eight need to
+give four outputs, and how many does a row of seven need? Where would you put a
+single one? Compare with the positions that you saw above.
 """
 
-# %% mystnb={"figure": {"caption": "The same convolution, padded in two ways. The centres of the patches that it reads, red, move by one pixel.", "name": "figure-reduce-size-padding"}, "image": {"alt": "Two rows of eight pixels. With one pad on either side, patches of three are centred on pixels 0, 2, 4 and 6, and the right pad is not used; with padding same there is a pad on the right only, and they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb"]
+# %% tags=["active-ipynb"]
+r"""
+for size in (8, 7):
+    print(f"{size} positions:", *positions_read(size, 0, padding="same"))
+"""
+
+# %% [markdown]
+r"""
+A row of eight needs one pad only, and `"same"` puts it at the end. So every
+patch sits one position further to the right, and in a map also one further
+down. With `padding=1` the pad at the end of an even row stays unused: another
+patch would begin at position 7, and end past the pad. A row of seven needs a
+pad at either end, so the two agree.
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "The same convolution, padded in two ways. The centres of the patches that it reads, red, move by one position.", "name": "figure-reduce-size-padding"}, "image": {"alt": "Two rows of eight pixels. With one pad on either side, patches of three are centred on pixels 0, 2, 4 and 6, and the right pad is not used; with padding same there is a pad on the right only, and they are centred on pixels 1, 3, 5 and 7."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(12, 4.6)
 for y, left, name in ((2.7, 1, "padding=1"), (0.5, 0, 'padding="same"')):
@@ -341,9 +419,11 @@ r"""
 The shape is right, the names are right, the weights load. Only the numbers
 tell.
 
-The second mistake is quieter: forgetting `epsilon`. Keras adds 0.001 to the
-variance where PyTorch adds 0.00001. `check.layer` tries known mistakes: it makes
-one after the other in the official layer, until that has your numbers.
+The second mistake is quieter: forgetting `epsilon`, the small number that a
+layer normalisation adds to the variance, so that it never divides by zero.
+Keras's own is 0.001, PyTorch's is 0.00001. `check.layer` knows such mistakes. It
+makes them one by one in the chapter's layer, until that has your layer's
+numbers.
 """
 
 # %% tags=["active-ipynb"]
@@ -369,25 +449,57 @@ r"""
 
 ## Exercises
 
-1. A map is (1, 7, 7, 512). What shape does `ReduceSize()` give?
-2. Why is the branch a list of layers, and not a `Sequential`?
-3. Where does the shortcut start, before or after `norm1`? What would change if it started at the other place?
-4. Someone writes `padding="same"` for the convolution with stride 2, and tests the layer on a map of 7×7. What does the test say, and what breaks in the model?
-5. Write the layer yourself, and check it with `check.layer(yours, "reduce_size")`. Take a convolution with stride 1 and `padding="same"`, and keep every second position.
+1. (2 minutes, easy) A map is (1, 7, 7, 512). What shape does `ReduceSize()` give?
+2. (3 minutes, easy) Why is the branch a list of layers, and not a `Sequential`?
+3. (5 minutes, medium) Where does the shortcut start, before or after `norm1`? What would change if it started at the other place?
+4. (5 minutes, medium) Someone writes `padding="same"` for the convolution with stride 2, and tests the layer on a map of 7×7. What does the test say, and what breaks in the model?
+5. (10 minutes, medium) An experiment. `KerasEpsilon` was close to the official layer. Multiply what both receive by 10, 1, 0.1 and 0.01, and print `check.difference` of their outputs each time. Predict first: when does the epsilon matter most, and does the right layer's output change at all?
+6. (20 minutes, medium) Write the layer yourself, and check it with `check.layer(yours, "reduce_size")`. Take a convolution with stride 1 and `padding="same"`, and keep every second position.
 
-<details><summary>Answers to 1, 2, 3 and 4</summary>
+<details><summary>Answer to 1</summary>
 
-1. (1, 4, 4, 1024): half of seven, rounded up, and twice the channels.
-2. A `Sequential` would add a step to the names of the weights, and published checkpoints would not find them.
-3. After. If it started before, the strided convolution would see the map on its original scale. The official weights would load, and give other numbers.
-4. Nothing: 7 is odd, and both paddings agree. The model's levels halve maps of 56, 28 and 14. There every patch would sit one pixel off, and the numbers would be wrong, with the right shapes.
+(1, 4, 4, 1024): half of seven, rounded up, and twice the channels.
 
 </details>
 
-The solution to 5 is folded below.
+<details><summary>Answer to 2</summary>
+
+A `Sequential` would add a step to the names of the weights, and a published checkpoint's weights would not find their layers.
+
+</details>
+
+<details><summary>Answer to 3</summary>
+
+After. If it started before, the strided convolution would see the map on its original scale. The official weights would load, and give other numbers.
+
+</details>
+
+<details><summary>Answer to 4</summary>
+
+The test finds no mistake: 7 is odd, and both paddings agree. The model's levels halve maps of 56, 28 and 14. There every patch would sit one position off, and the numbers would be wrong, with the right shapes.
+
+</details>
+
+The solutions to 5 and 6 are code. They are folded below, and were run.
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution to 5", "code_prompt_show": "Show the solution to 5"} tags=["active-ipynb", "hide-cell"]
+r"""
+(x,), expected = check.official("reduce_size")
+right, wrong = ReduceSize(), KerasEpsilon()
+for layer in (right, wrong):
+    check.parity(layer, "reduce_size")  # the official weights
+for factor in (10, 1, 0.1, 0.01):
+    outputs = ops.convert_to_numpy(right(factor * x))
+    epsilon = check.difference(wrong(factor * x), outputs)
+    change = check.difference(outputs, expected)
+    print(f"times {factor:<4}  epsilon: {epsilon:.3f}  change: {change:.3f}")
+# The fainter the map, the nearer its variance is to the epsilon. The right
+# layer hardly notices the factor: norm1 takes it away, until the variance is
+# near the small epsilon, too.
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide the solution to 6", "code_prompt_show": "Show the solution to 6"} tags=["active-ipynb", "hide-cell"]
 r"""
 class EverySecond(layers.Layer):
     def build(self, input_shape):
