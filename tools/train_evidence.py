@@ -12,6 +12,7 @@ The data is CIFAR-10, as for `tools/train_nano.py`.
 """
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -41,7 +42,7 @@ MODEL = {
     "head_activation": None,
 }
 SETTINGS = {
-    "epochs": 10,
+    "epochs": 4,
     "batch_size": 128,
     "learning_rate": 2e-3,
     "warmup_epochs": 1,
@@ -62,15 +63,11 @@ def load(split):
     return images, np.eye(CLASSES, dtype="float32")[labels]
 
 
-def training_batches(images, labels, seed, epoch):
-    """Give the batches of an epoch: the same ones for each variant."""
+def training_images(images, labels, seed, epoch):
+    """Give the images of an epoch: the same ones for each variant."""
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(len(images))
-    size = SETTINGS["batch_size"]
-    for start in range(0, len(order) - size + 1, size):
-        chosen = order[start : start + size]
-        batch = train_nano.mirror_and_shift(images[chosen], random)
-        yield batch, labels[chosen]
+    return train_nano.mirror_and_shift(images[order], random), labels[order]
 
 
 # === Training ===
@@ -94,7 +91,7 @@ def train(name, seed, data, folder):
     """
     runs.check_settings({"model": MODEL} | SETTINGS, folder)
     images, labels, *validation = data
-    steps_per_epoch = len(images) // SETTINGS["batch_size"]
+    steps_per_epoch = math.ceil(len(images) / SETTINGS["batch_size"])
     keras.utils.set_random_seed(seed)
     changes = evidence.VARIANTS[name]
     model = evidence.build_variant(changes, IMAGE_SIZE, **MODEL)
@@ -106,13 +103,13 @@ def train(name, seed, data, folder):
     for epoch in range(finished, SETTINGS["epochs"]):
         print(f"{name}, seed {seed}")
         results = model.fit(
-            training_batches(images, labels, seed, epoch),
+            *training_images(images, labels, seed, epoch),
+            batch_size=SETTINGS["batch_size"],
             validation_data=tuple(validation),
             validation_batch_size=train_nano.EVALUATION_BATCH,
             initial_epoch=epoch,
             epochs=epoch + 1,
-            steps_per_epoch=steps_per_epoch,
-            shuffle=False,  # the batches are
+            shuffle=False,  # the images are
             verbose=2,
         ).history
         for key, values in results.items():
@@ -164,7 +161,9 @@ def publish(parent):
         "model": MODEL,
         "settings": SETTINGS,
         "seeds": SEEDS,
-        "variants": {name: summary(name, parent) for name in evidence.VARIANTS},
+        "variants": {
+            name: summary(name, parent) for name in evidence.VARIANTS
+        },
     }
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
 
