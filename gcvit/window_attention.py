@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest b45a4d5b. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest 2b3b108f. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
