@@ -1,4 +1,4 @@
-# Generated from book/patch_embed.ipynb, digest dc450dc3. To carry an edit back:
+# Generated from book/patch_embed.ipynb, digest ed83ffc2. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module patch_embed
 # %% [markdown]
 r"""
@@ -7,6 +7,12 @@ r"""
 At the end of this chapter you have `PatchEmbed`, the model's front door. An
 image goes in; a map of tokens comes out, a quarter as high and a quarter as
 wide.
+
+About 15 minutes to read. Easy: one convolution in front of the last chapter's
+layer.
+
+Attention, in later chapters, compares [tokens](glossary.md#term-token). Here
+they are made, and their number is decided, and with it what attention costs.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
@@ -22,7 +28,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"figure": {"caption": "You are here: `PatchEmbed`, the first thing that an image meets.", "name": "figure-patch-embed-map"}, "image": {"alt": "Map of GCViT in four rows; the box PatchEmbed in the second row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's part sits in the model: `PatchEmbed` is the first thing that an image meets.", "name": "figure-patch-embed-map"}, "image": {"alt": "Map of GCViT in four rows; the box PatchEmbed in the second row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("patch_embed")
 """
@@ -31,18 +37,19 @@ plots.model_map("patch_embed")
 r"""
 ## The idea
 
-A transformer works on [tokens](glossary.md#term-token): vectors that each
-stand for a piece of the image. ViT and Swin cut the image into squares that do
-not overlap and project each one. An edge that falls between two squares is
-seen by neither as a whole.
+A transformer works on tokens: vectors that each stand for a piece of the image.
+[ViT](https://arxiv.org/abs/2010.11929) and
+[Swin](https://arxiv.org/abs/2103.14030) cut the image into squares that do not
+overlap, and turn each square into a vector with one dense layer. An edge that
+falls between two squares is seen by neither as a whole.
 
-GCViT's pieces overlap. A 3×3 convolution with stride 2 projects the pixels
-into `embed_dim` channels, and a `ReduceSize` that keeps the channels halves
-the map once more. Each token is then computed from a neighbourhood larger than
-its own 4×4 pixels.
+GCViT's pieces overlap. A 3×3 convolution with stride 2 turns the pixels into
+`embed_dim` channels, and a `ReduceSize` that keeps the channels halves the map
+once more. Each token is then computed from a neighbourhood larger than its own
+4×4 pixels.
 """
 
-# %% mystnb={"figure": {"caption": "A row of 16 pixels, read twice: patches as in Swin share no pixel, those that a 3\u00d73 convolution with stride 2 reads share one with each neighbour.", "name": "figure-patch-embed-overlap"}, "image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in Swin. Below it, eight patches of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "A row of 16 pixels, read twice: patches as in Swin share no pixel, those that a 3\u00d73 convolution with stride 2 reads share one with each neighbour.", "name": "figure-patch-embed-overlap"}, "image": {"alt": "A row of 16 pixels. Above it, four patches of four pixels that touch without overlap, as in Swin. Below it, eight patches of three pixels with stride two, each overlapping the next by one pixel, as in GCViT."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(20, 5)
 for pixel in range(16):
@@ -66,9 +73,36 @@ With $x$ an image of $H \times W$ pixels:
 $$y = \mathrm{ReduceSize}\!\left(W_{3\times3} *_{\,\text{stride }2} x + b\right)
 \in \mathbb{R}^{\lceil H/4\rceil \times \lceil W/4\rceil \times C}$$
 
-The paper calls this part the stem, and the published Keras example and the
-official code call it `PatchEmbed`. There is no position embedding: positions
-enter later, as a bias in each attention.
+The first convolution has a bias $b$; no other convolution of the stem has one.
+
+The paper calls this part the stem; the published Keras example and the official
+code call it `PatchEmbed`. There is no position embedding, so no token is told
+where it lies. Positions enter later, as a bias in each attention.
+
+### By hand
+
+Take token 8 of a row of tokens, counted from 0, and go backwards to the pixels.
+A 3×3 convolution reads one position more at either end. With stride 2, output
+$i$ has its centre at input $2i$.
+
+**Predict, then see.** A patch of Swin reads four pixels of its row. How many
+reach token 8 through the stem's three 3×3 convolutions? `ReduceSize` has two of
+them, a depthwise one, and `reduction` with stride 2. Before it comes the first
+convolution, `proj`.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+first = last = 8
+for name, stride in (("reduction", 2), ("depthwise", 1), ("proj", 2)):
+    first, last = stride * first - 1, stride * last + 1
+    count = last - first + 1
+    print(f"{name:9} reads {count:2} positions, {first} to {last}")
+"""
+
+# %% [markdown]
+r"""
+Eleven pixels, 27 to 37. Token 9 reads 31 to 41, so the two share seven.
 
 ## The code
 """
@@ -138,8 +172,10 @@ class PatchEmbed(layers.Layer):
 r"""
 ## The proof
 
-Shapes on a photograph. Chelsea is 300 by 451 pixels; a size that four does not
-divide rounds up.
+Shapes first, on a photograph.
+
+**Predict, then see.** Chelsea is 300 pixels high and 451 wide. Each halving
+rounds up. How high and how wide is her map of tokens?
 """
 
 # %% tags=["active-ipynb"]
@@ -150,40 +186,49 @@ from skimage.data import chelsea
 photo = chelsea()[None] / 255
 layer = PatchEmbed(embed_dim=64)
 print(photo.shape, "->", tuple(layer(photo).shape))
-print(layer.count_params(), "parameters")
+parts = layer.proj.count_params(), layer.conv_down.count_params()
+print(*parts, "parameters, together", layer.count_params())
 assert layer.count_params() == 45_632
 """
 
 # %% [markdown]
 r"""
-45,632 is what the stem of the official XXTiny has. Now the numbers.
+300 becomes 150, then 75; 451 becomes 226, then 113. The stem itself takes an
+image of any size. Which sizes the rest of the model
+takes is a matter of its windows; [Level](level.ipynb) has the rule. 45,632 is
+what the stem of the official XXTiny has.
+
+Now the numbers, for two images.
 """
 
 # %% tags=["active-ipynb"]
 r"""
 difference = check.parity(PatchEmbed(embed_dim=8), "patch_embed")
-print(f"max |Δ| / std = {difference:.5f}")
+print(f"max |Δ| / std = {difference:.1e}")
 assert difference < check.TOLERANCE
 """
 
 # %% [markdown]
 r"""
-How far does one token see? Change one pixel at a time along a row, and look
-whether one token notices. Squeeze and excitation averages over the whole map,
-so it notices every pixel a little. Take it out of the way, by fixing its weights at
-one half, and the convolutions' own reach remains.
+Does token 8 really see what you counted by hand? Change one pixel of its row at
+a time, and look whether the token notices. Squeeze and excitation averages over
+the whole map, so it notices every pixel a little. Take it out of the way, by
+fixing its weights at one half, and the convolutions' own reach remains. The stem
+is that of `nano`, this book's own small model; it comes with the package, and
+[Pretrained](pretrained.ipynb) tells how it was trained.
 """
 
-# %% mystnb={"figure": {"caption": "How much one token changes with each pixel of its row. Through the convolutions it depends on eleven of them, where a patch of Swin has four.", "name": "figure-patch-embed-reach"}, "image": {"alt": "Bar chart over 64 pixel positions of how strongly the middle token reacts: eleven neighbouring pixels make bars, the others none."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "How much token 8 changes with each pixel of its row. Through the convolutions it depends on eleven of them; a patch of Swin has four. The stem is that of `nano`, but for squeeze and excitation, which is switched off.", "name": "figure-patch-embed-reach"}, "image": {"alt": "Bar chart over 64 pixel positions of how strongly the middle token reacts: eleven neighbouring pixels have bars, the seven in the middle tall ones and the two at either end short ones; the others have none."}} tags=["active-ipynb"]
 r"""
-layer = PatchEmbed(embed_dim=8)
-layer.build((None, 64, 64, 3))
-for dense in layer.conv_down.conv[1].fc:
+from gcvit import from_pretrained
+
+stem = from_pretrained("nano").patch_embed
+for dense in stem.conv_down.conv[1].fc:
     dense.set_weights([0 * dense.kernel])  # sigmoid(0) is one half
 images = np.zeros((64, 64, 64, 3), "float32")
-images[np.arange(64), 30, np.arange(64)] = 1  # image i: pixel (30, i)
-tokens = ops.convert_to_numpy(layer(images))[:, 7, 8]
-blank = ops.convert_to_numpy(layer(0 * images[:1]))[0, 7, 8]
+images[np.arange(64), 32, np.arange(64)] = 1  # image i: pixel (32, i)
+tokens = ops.convert_to_numpy(stem(images))[:, 8, 8]
+blank = ops.convert_to_numpy(stem(0 * images[:1]))[0, 8, 8]
 reach = np.abs(tokens - blank).max(-1)
 print("pixels that reach the token:", np.flatnonzero(reach).tolist())
 _, axes = plots.plt.subplots(figsize=(7, 2), layout="constrained")
@@ -194,11 +239,8 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-A patch of 4×4 would see four pixels of this row and nothing else.
-
-You can count the reach without a model, from the token backwards. A 3×3
-convolution reads one position more at either end. If its stride is 2, positions
-next to each other in its output are two apart in its input.
+It sees exactly those eleven. The two at either end reach it through a corner of
+each convolution only, and this trained stem makes little of them.
 
 ## What can go wrong
 
@@ -218,18 +260,23 @@ print(tuple(PatchEmbed(64)(image).shape))
 r"""
 The check that catches it is the parameter count: 3,136 instead of 45,632.
 
-Another slip is to forget the normalisation of the image. The stem ends in a
-layer normalisation, so pixels from 0 to 255 still give tokens of the usual
-size. The small model of these proofs takes (pixel − 128) / 64. The next cell
-undoes that, and feeds the official stem such pixels.
+Another slip is to forget the normalisation of the image. The small model of
+these proofs takes (pixel − 128) / 64, which turns bytes into numbers from −2 to
+2. It is a simple scaling that only this model uses; its weights are random, and
+would do with any. The next cell undoes it, so that the stem receives pixels from
+0 to 255.
+
+**Predict, then see.** The numbers that go in are up to a hundred times as large.
+How much larger is the spread, the standard deviation, of the tokens that come
+out?
 """
 
 # %% tags=["active-ipynb"]
 r"""
 layer = PatchEmbed(embed_dim=8)
 check.parity(layer, "patch_embed")
-(image,), expected = check.official("patch_embed")
-bright = layer(64 * image + 128)
+(images,), expected = check.official("patch_embed")
+bright = layer(64 * images + 128)
 print(f"spread: {expected.std():.1f} and {ops.std(bright):.1f}")
 difference = check.difference(bright, expected)
 print(f"max |Δ| / std = {difference:.1f}")
@@ -238,38 +285,80 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-The spread looks right; the numbers are not. So when a pretrained model answers
-nonsense, check the preprocessing first. NVIDIA's weights want pixels divided
-by 255, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), channel
-by channel (`default_cfgs` in its `models/gc_vit.py`).
+It is no larger, since the stem ends in a layer normalisation. The spread looks
+right; the numbers are not. So when a pretrained model answers nonsense, check
+the preprocessing first. Models that were trained on photographs want another
+scaling than the small one: pixels divided by 255, minus the mean of ImageNet's
+photographs, (0.485, 0.456, 0.406), and divided by their standard deviation,
+(0.229, 0.224, 0.225), channel by channel. These numbers are from `default_cfgs`
+in NVIDIA's `models/gc_vit.py`. `preprocess` in the chapter
+[Pretrained](pretrained.ipynb) does it for you.
 
 ## Summary
 
-- Two overlapping convolutions with stride 2 turn an image into tokens.
-- The output is a map, not a sequence. Height and width stay until the model's last layers, the head.
+- Two convolutions with stride 2, whose patches overlap, turn an image into tokens.
+- The output is a map, not a sequence: the tokens keep their rows and columns, up to the average near the model's end.
 - There is no position embedding here.
 
 ## Exercises
 
-1. What shape does `PatchEmbed(96)` give for a batch of 2 images of 512×384 pixels in three channels?
-2. Through the convolutions a token sees eleven pixels of a row. Why eleven? Three of the stem's convolutions are 3×3.
-3. How many tokens would an image of 224×224 pixels give if the stem halved only once, and what would that do to the cost of attention in windows of 7×7, which is the same for each window?
-4. You forget to normalise the image. What breaks, and which of these would tell you: the output's shape, the number of parameters, the spread of the tokens, their difference from the official ones?
-5. Write the stem yourself, for 8 channels, with the layer `ZeroPadding2D` in place of `ops.pad`. `check.layer(yours, "patch_embed")` says what is not yet right.
+1. (2 minutes, easy) What shape does `PatchEmbed(96)` give for a batch of 2 images of 512×384 pixels in three channels?
+2. (10 minutes, medium) After the first level, another `ReduceSize` halves the map. How many pixels of a row reach one token of the smaller map, through the convolutions alone?
+3. (5 minutes, medium) How many tokens would an image of 224×224 pixels give if the stem halved only once? What would that do to the cost of attention in windows of 7×7, which is the same for each window?
+4. (3 minutes, easy) You forget to normalise the image. What breaks, and which of these would tell you: the output's shape, the number of parameters, the spread of the tokens, their difference from the official ones?
+5. (10 minutes, easy) An experiment. Show `nano`, the small model that comes with this package, a cat and a rocket, `chelsea()` and `rocket()` of `skimage.data`. Give it the photographs as `preprocess(photo, 64)` makes them, then with pixels from 0 to 1, then from 0 to 255. Which mistake does it forgive? (It knows ten classes, and "rocket" is not among them.)
+6. (15 minutes, medium) Write the stem yourself, for 8 channels, with the layer `ZeroPadding2D` in place of `ops.pad`. `check.layer(yours, "patch_embed")` says what is not yet right.
 
-<details><summary>Answers to 1, 2, 3 and 4</summary>
+<details><summary>Answer to 1</summary>
 
-1. (2, 128, 96, 96).
-2. Go backwards. `reduction` reads three positions in a row. The depthwise convolution reads one more at either end, so five. `proj` has stride 2: five positions in a row start at pixels two apart, and the last one reads three: 4 · 2 + 3 = 11.
-3. 112 · 112 = 12,544 instead of 3,136. There would be four times as many windows, so the cost would be four times as large.
-4. The tokens' numbers are wrong, and everything after them. Only the last one tells: shape and parameters do not depend on the pixels, and the layer normalisation at the end mends the spread.
+(2, 128, 96, 96).
 
 </details>
 
-The solution to 5 is folded below.
+<details><summary>Answer to 2</summary>
+
+27. Go backwards, as above. `reduction` reads 3 tokens of the first map and the depthwise convolution 5. For 5 tokens the stem's `reduction` reads $2 \cdot 5 + 1 = 11$ positions, its depthwise convolution 13, and `proj` reads $2 \cdot 13 + 1 = 27$ pixels.
+
+</details>
+
+<details><summary>Answer to 3</summary>
+
+$112 \cdot 112 = 12{,}544$, not $56 \cdot 56 = 3{,}136$. There would be four times as many windows, so attention would cost four times as much.
+
+</details>
+
+<details><summary>Answer to 4</summary>
+
+The tokens' numbers are wrong, and everything after them. Only the last one tells: shape and parameters do not depend on the pixels, and the layer normalisation at the end mends the spread.
+
+</details>
+
+The solutions to 5 and 6 are code. They are folded below, and were run.
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution to 5", "code_prompt_show": "Show the solution to 5"} tags=["active-ipynb", "hide-cell"]
+r"""
+from gcvit import class_names, decode_predictions, preprocess
+from skimage.data import rocket
+
+nano = from_pretrained("nano")
+pair = ops.concatenate([preprocess(p, 64) for p in (chelsea(), rocket())])
+pair = ops.convert_to_numpy(pair)
+mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+unit = (pair * deviation + mean).astype("float32")
+for name, images in (
+    ("normalised", pair),
+    ("0 to 1", unit),
+    ("0 to 255", 255 * unit),
+):
+    answers = decode_predictions(nano(images), class_names("nano"), top=1)
+    print(f"{name:10}", *(f"{label} {p:.2f}" for [(label, p)] in answers))
+# norm1 takes a common factor away, but not what `proj` adds to it: beside
+# pixels from 0 to 1 its bias weighs too much, beside bytes too little. The
+# mean stays in both. This model forgives the bytes; another need not.
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide the solution to 6", "code_prompt_show": "Show the solution to 6"} tags=["active-ipynb", "hide-cell"]
 r"""
 class MyPatchEmbed(layers.Layer):
     def build(self, input_shape):
