@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest 38b3ad21. To carry an edit back:
+# Generated from book/block.ipynb, digest 2a705558. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""
@@ -7,6 +7,8 @@ r"""
 At the end of this chapter you have `Block`, the transformer block of GCViT,
 and what it needs: `window_partition` and `window_reverse`, which cut a map
 into windows and put it together again, `MLP`, and `DropPath`.
+
+About 30 minutes to read. Medium: reshapes and transposes take the most care.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
@@ -22,7 +24,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"figure": {"caption": "You are here: `Block`, in its two kinds, and the `MLP` inside it.", "name": "figure-block-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes Block (local), Block (global), more Blocks and MLP are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's parts sit in the model: `Block`, in its two kinds, inside each level, and the `MLP` inside the block.", "name": "figure-block-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes Block (local), Block (global), more Blocks and MLP are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("block")
 """
@@ -36,44 +38,82 @@ what they know. A small network, the [MLP](glossary.md#term-MLP), then works on
 each token alone. Both are corrections: what they compute is added to what came
 in.
 
-The block keeps a [map](glossary.md#term-map), `(B, H, W, C)`.
-[Attention](window_attention.ipynb) wants windows, `(B·M, N, C)`. So the block
-cuts the map, attends, and puts the windows back where they were.
+The letters are those of the [previous chapter](window_attention.ipynb): $B$
+images, $M$ windows in each image, $N = h \cdot w$ tokens in each window, $C$
+channels.
+
+A block receives a [map](glossary.md#term-map), `(B, H, W, C)`, and returns one of
+the same shape. Attention wants windows, `(B·M, N, C)`. So the block cuts the map,
+attends, and puts the windows back where they were.
 """
 
-# %% mystnb={"figure": {"caption": "A block: two branches, attention and MLP, and each is added to the map that it received.", "name": "figure-block-steps"}, "image": {"alt": "Diagram of a block: norm1, cut into windows, attention, put together, drop path, plus; then norm2, MLP, drop path, plus. Two lines carry the map around each half."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "The two halves of a block: attention above, MLP below. Each half computes a correction and adds it to the map that it received, on the line above.", "name": "figure-block-steps"}, "image": {"alt": "Two rows of boxes. Above: x, norm1, cut into windows, attention, join, drop path, plus, y; a line carries x around them to the plus. Below: y, norm2, MLP, drop path, plus, z, and again a line that carries y to the plus."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(17, 3.2)
-parts = ["norm1", "cut", "attention", "join", "drop\npath", "+"]
-parts += ["norm2", "MLP", "drop\npath", "+"]
-widths = [1.3, 0.9, 1.7, 0.9, 1.0, 0.6, 1.3, 1.0, 1.0, 0.6]
-x, starts = 0.6, []
-for part, width in zip(parts, widths):
-    color = plots.HERE if part in ("attention", "MLP") else plots.PAPER
-    plots.arrow(axes, (x - 0.6, 1), (x, 1))
-    plots.box(axes, x, 0.4, width, 1.2, part, color)
-    starts.append(x)
-    x += width + 0.6
-for first, last in ((0, 5), (6, 9)):
-    left, right = starts[first] - 0.4, starts[last] + 0.3
-    axes.plot([left, left, right], [1, 2.4, 2.4], color=plots.INK)
-    plots.arrow(axes, (right, 2.4), (right, 1.6))
+axes = plots.canvas(9.7, 5.2, figure_width=4.6)
+attention = [("norm1", 1.5), ("cut", 1.0), ("attention", 1.9), ("join", 1.0)]
+mlp = [("norm2", 1.5), ("MLP", 1.9)]
+for y, half, names in ((3.3, attention, "xy"), (0.6, mlp, "yz")):
+    axes.text(0.1, y, f"${names[0]}$", va="center", size=12)
+    plots.arrow(axes, (0.4, y), (0.9, y))
+    x = 0.9
+    for part, width in [*half, ("drop\npath", 1.0)]:
+        color = plots.HERE if part in ("attention", "MLP") else plots.PAPER
+        plots.box(axes, x, y - 0.55, width, 1.1, part, color)
+        x += width + 0.25
+        plots.arrow(axes, (x - 0.25, y), (x, y))
+    plots.box(axes, x, y - 0.3, 0.6, 0.6, "+")
+    axes.plot([0.6, 0.6, x + 0.3], [y, y + 1.1, y + 1.1], color=plots.INK)
+    plots.arrow(axes, (x + 0.3, y + 1.1), (x + 0.3, y + 0.3))
+    plots.arrow(axes, (x + 0.6, y), (x + 1.0, y))
+    axes.text(x + 1.1, y, f"${names[1]}$", va="center", size=12)
 plots.plt.show()
 """
 
 # %% [markdown]
 r"""
-With two vectors $\gamma$ that exist only in the larger variants:
+In formulas, with the letters of the drawing and $\mathrm{LN}$ for layer
+normalisation:
 
 $$\begin{aligned}
 y &= x + \mathrm{DropPath}\!\left(\gamma_1 \cdot \mathrm{Attention}(\mathrm{LN}_1(x))\right)\\
 z &= y + \mathrm{DropPath}\!\left(\gamma_2 \cdot \mathrm{MLP}(\mathrm{LN}_2(y))\right)
 \end{aligned}$$
 
-$\gamma_1$ and $\gamma_2$ start at `layer_scale`, 0.00001, so that each block
-begins as almost the identity. The idea is from
+`DropPath` acts in training only; below you see how. $\gamma_1$ and $\gamma_2$ are
+the [layer scale](glossary.md#term-layer-scale): two vectors of $C$ learned
+factors, which only the larger variants have. They start at `layer_scale`, in
+those variants 0.00001, so each block begins as almost the identity, and learns
+how large its corrections should be. The idea is from
 [CaiT](https://arxiv.org/abs/2103.17239). The official class is `GCViTBlock` in
 [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
+
+### By hand
+
+Cutting is a reshape, a transpose, and a reshape. Take a map of 4×4 tokens with
+one channel, and windows of 2×2. The first reshape splits the four rows into
+2×2, the window's row and the row inside the window, and the four columns
+likewise. The transpose brings the window's row and column together.
+
+**Predict, then see.** The tokens are numbered from 0 to 15, row by row. Which
+four of them will be in window 1, the second one, and in which order?
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+import numpy as np
+
+small = np.arange(16).reshape(4, 4)
+print(small)
+x = small.reshape(2, 2, 2, 2)  # window's row, row, window's column, column
+x = x.transpose(0, 2, 1, 3)  # window's row, window's column, row, column
+print("windows", x.reshape(4, 4), sep="\n")
+"""
+
+# %% [markdown]
+r"""
+Each row of the second matrix is a window. Window 1 holds 2, 3, 6 and 7: the
+square at the top right, in reading order. The windows, too, follow one another in
+reading order.
 
 ## The code
 """
@@ -91,9 +131,10 @@ from gcvit.window_attention import WindowAttention
 r"""
 ### Windows
 
-Cutting is a reshape that splits height and width into (window, position), and
-a transpose that brings the two window axes together. Putting together is the
-same, backwards.
+`window_partition` does the same with a batch and channels. It reads
+`(B, H, W, C)` as `(B, H/h, h, W/w, w, C)`, swaps the two axes in the middle, `h`
+and `W/w`, and merges the first three into one, `B·M`. `window_reverse` takes these
+steps backwards.
 """
 
 
@@ -155,7 +196,7 @@ def window_reverse(windows, window_size, height, width):
 
 # %% [markdown]
 r"""
-Chelsea at 224×224 pixels, in windows of 56×56:
+Here is Chelsea the cat at 224×224 pixels, in windows of 56×56:
 """
 
 # %% mystnb={"figure": {"caption": "A map, here a photograph, in 16 windows. Their numbers are their places in the batch.", "name": "figure-block-windows"}, "image": {"alt": "A cat's photograph cut into four by four windows, with dark gaps between them; the windows are numbered from 0 to 15 in reading order."}} tags=["active-ipynb"]
@@ -182,10 +223,8 @@ its place in memory, counted through the batch row by row. On the right, each
 row is a window of 2×3, as attention gets it: `(B·M, N)`.
 """
 
-# %% mystnb={"figure": {"caption": "Two images of 4\u00d76 tokens, cut into windows of 2\u00d73. The highlighted tokens lie apart in the map and together in window 2.", "name": "figure-block-partition"}, "image": {"alt": "Left, two images of 4 by 6 tokens with the numbers 0 to 47, row by row. Right, eight windows of six tokens, one per row. Tokens 12, 13, 14, 18, 19 and 20, two rows of three on the left, are highlighted; on the right they are window 2."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Two images of 4\u00d76 tokens, cut into windows of 2\u00d73. The highlighted tokens lie apart in the map and together in window 2.", "name": "figure-block-partition"}, "image": {"alt": "Left, two images of 4 by 6 tokens with the numbers 0 to 47, row by row. Right, eight windows of six tokens, one per row. Tokens 12, 13, 14, 18, 19 and 20, two rows of three on the left, are highlighted; on the right they are window 2."}} tags=["active-ipynb", "hide-input"]
 r"""
-import numpy as np
-
 tokens = np.arange(48).reshape(2, 4, 6, 1)
 cut = ops.convert_to_numpy(window_partition(tokens, (2, 3)))
 axes = plots.canvas(18, 9)
@@ -205,12 +244,11 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-Choose a token: point at it, tap it, or move with the arrow keys. Do it on the
-left for the way to its window, and on the right for the way back. Below you
-see its index after each step, and where it lies in memory. Try several: which
-of the steps ever moves a token, and which only read the same memory in another
-shape? Then try windows of other shapes. One of them moves no token at all: why
-that one?
+Choose a token: point at it, tap it, or move with the arrow keys. On the left you
+follow it to its window, on the right you follow it back. Below you see its index
+after each step, and where it lies in memory. Try several: which steps move
+tokens in memory, and which only read the same memory in another shape? Then try
+windows of other shapes. One of them moves no token at all: why that one?
 
 <details><summary>Answer</summary>
 
@@ -245,13 +283,14 @@ plots.touch("window_partition", data)
 r"""
 ### Stochastic depth
 
-`DropPath` is dropout for whole branches: in training it sets a branch to zero
-for some images of a batch, and divides the others by 1 − rate, so that the mean
-stays. The network is then shallower while it learns, and gradients have a
-shorter way. The idea is from [Huang et al.](https://arxiv.org/abs/1603.09382).
+`DropPath` is dropout for whole branches. In training it sets a branch to zero
+for some images of a batch, and divides it by 1 − rate for the others, so that the
+mean stays. For an image without the branch, the network is shallower, and
+gradients have a shorter way back. Outside of training `DropPath` does nothing. The
+idea is from [Huang et al.](https://arxiv.org/abs/1603.09382).
 
-Keras's `Dropout` does exactly this when its noise has one entry for each image, so
-there is nothing left to write but that shape.
+Keras's `Dropout` does exactly this if its noise has one entry for each image. So
+nothing but that shape is left to write.
 """
 
 
@@ -289,6 +328,12 @@ class DropPath(layers.Dropout):
         return config
 
 
+# %% [markdown]
+r"""
+**Predict, then see.** A branch of eight images, all ones, passes `DropPath(0.5)`
+in training. Which numbers can come out, and how many of each do you expect?
+"""
+
 # %% tags=["active-ipynb"]
 r"""
 branch = ops.ones((8, 2, 2, 1))
@@ -298,10 +343,15 @@ print([float(value) for value in dropped[:, 0, 0, 0]])
 
 # %% [markdown]
 r"""
+Zeros and twos, since $1 / (1 - 0.5) = 2$. You expect four of each; chance decides
+for each image on its own.
+
 ### The MLP
 
-Two dense layers with GELU between them. The first widens each token by
-`mlp_ratio`, the second brings it back.
+Two dense layers with the exact GELU between them. The first, `fc1`, widens each
+token from $C$ channels to `hidden_features`, which in a block is `mlp_ratio`
+times $C$. The second, `fc2`, brings it back to $C$. Both have a bias vector, and
+dropout follows each.
 """
 
 
@@ -370,9 +420,25 @@ class MLP(layers.Layer):
 
 # %% [markdown]
 r"""
-### The block
+### The block, step by step
 
-The MLP treats each token alone, so it does not ask where the tokens lie. `call`
+1. `norm1`, a layer normalisation with epsilon $10^{-5}$, on the channels of each
+   token. Then cut: `(B·M, N, C)`.
+2. `attn`, a `WindowAttention`. In a global block it also takes the global query.
+3. Join the windows to a map again. If there is a layer scale, multiply by
+   `gamma1`. Then `DropPath`, and add the block's input.
+4. `norm2`, like `norm1`, on the sum. Then `mlp`, `gamma2`, another `DropPath`, and
+   add the sum of step 3.
+
+Both paths are dropped at the same rate, `path_drop`, each by its own chance.
+`dropout` goes to the attention's output and to the MLP, `attention_dropout` to
+the attention's weights.
+
+A checkpoint finds the weights under `norm1`, `attn`, `norm2` and `mlp`, and inside
+the MLP under `fc1` and `fc2`. `gamma1` and `gamma2`, where they exist, are the
+block's own weights: `vars/0` and `vars/1`, in this order.
+
+The MLP treats each token alone, so it need not know where the tokens lie. `call`
 hands it all tokens as the rows of one matrix. A product of two matrices is what
 libraries are best at: TensorFlow on a CPU then runs the first dense layer, its
 bias and its GELU as one step. [Speed](speed.md) has the figures.
@@ -505,7 +571,7 @@ class Block(layers.Layer):
 r"""
 ## The proof
 
-Shapes and parameters of the two kinds, with XXTiny's first numbers.
+Shapes and parameters of the two kinds, with the sizes of XXTiny's first level.
 """
 
 # %% tags=["active-ipynb"]
@@ -519,7 +585,8 @@ for inputs in ([x], [x, q_global]):
 
 # %% [markdown]
 r"""
-And against the official blocks, a local one and a global one.
+Then the numbers, against the official blocks, a local one and a global one, for
+two images.
 """
 
 # %% tags=["active-ipynb"]
@@ -527,16 +594,65 @@ r"""
 for kind in ("local", "global"):
     block = Block(7, 2, global_query=kind == "global", mlp_ratio=3.0)
     difference = check.parity(block, f"block_{kind}")
-    print(f"{kind:6}  max |Δ| / std = {difference:.5f}")
+    print(f"{kind:6}  max |Δ| / std = {difference:.1e}")
     assert difference < check.TOLERANCE
 """
 
 # %% [markdown]
 r"""
+### Layer scale
+
+The official blocks of this proof have no layer scale. So prove it from its parts.
+Take a block without it and one with `layer_scale=0.5`, and give both the same
+weights. Then the scaled one must return what you compute by hand: each branch,
+times one half, added to what it received.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+x = keras.random.normal((2, 4, 4, 8), seed=0)
+plain = Block(2, 2, global_query=False)
+scaled = Block(2, 2, global_query=False, layer_scale=0.5)
+outputs = plain(x), scaled(x)  # the first call builds a block
+gammas = scaled.get_weights()[:2]
+scaled.set_weights(gammas + plain.get_weights())
+
+windows = ops.reshape(window_partition(plain.norm1(x), 2), (-1, 4, 8))
+attention = window_reverse(plain.attn(windows), 2, 4, 4)
+y = x + 0.5 * attention
+z = ops.convert_to_numpy(y + 0.5 * plain.mlp(plain.norm2(y)))
+difference = check.difference(scaled(x), z)
+print(f"max |Δ| / std = {difference:.1e}")
+assert difference < check.TOLERANCE
+"""
+
+# %% [markdown]
+r"""
+**Predict, then see.** Both branches are halved. Is the scaled block's whole
+correction then half of the plain block's? And how far does a fresh block with
+`layer_scale=1e-5` move its input?
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+half = check.difference(x + 0.5 * (plain(x) - x), z)
+print(f"half of the whole correction: off by {half:.2f}")
+fresh = Block(2, 2, global_query=False, layer_scale=1e-5)
+moved = check.difference(fresh(x), ops.convert_to_numpy(x))
+print(f"layer_scale=1e-5 moves the input by {moved:.0e}")
+"""
+
+# %% [markdown]
+r"""
+It is not half: the second branch works on $y$, and with a halved first branch,
+$y$ is another. The fresh block is almost the identity: what it adds is a few hundred-thousandths
+of the input's standard deviation. The package's tests also compare
+blocks with layer scale with the official ones.
+
 ## What can go wrong
 
-Leave out the transpose between the two reshapes, and the windows still have
-the right shape. They hold the wrong pixels: strips instead of squares.
+**No transpose.** Without the transpose between the two reshapes, the windows
+still have the right shape. They hold the wrong pixels: strips instead of squares.
 """
 
 # %% mystnb={"figure": {"caption": "The first window, with the transpose and without it. The shapes are equal; the pixels are not.", "name": "figure-block-strips"}, "image": {"alt": "Left, the true first window. Right, the one cut without the transpose: the top 14 rows of the photograph, each broken into four lines."}} tags=["active-ipynb"]
@@ -552,8 +668,8 @@ plots.show_photos()
 
 # %% [markdown]
 r"""
-Such a cut, undone by the matching wrong reverse, runs without complaint. The
-parity check does not let it pass.
+If you cut and join without the transpose, the two still undo each other, and the
+block runs without complaint. The check of numbers does not let it pass.
 """
 
 # %% tags=["active-ipynb"]
@@ -573,13 +689,13 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-A window that does not fit is an error when the block is built.
+**A window that does not fit.** This is an error when the block is built.
 """
 
 # %% tags=["active-ipynb"]
 r"""
 try:
-    Block(12, 2, global_query=False)(x)
+    Block(3, 2, global_query=False)(x)
 except ValueError as error:
     print(error)
 """
@@ -594,25 +710,65 @@ r"""
 
 ## Exercises
 
-1. A batch of 4 maps of 28×28 is cut into windows of 7×7. What is the batch size of the windows?
-2. With `path_drop=0.2`, by what is a branch multiplied in training, and how often?
-3. Why is the output of a freshly built block with `layer_scale=1e-5` almost its input?
-4. Leave out the transpose in the cut and in the join. Then joining still undoes cutting. Which tokens of a map of 28×28 are in its first window of 7×7, and what breaks?
-5. Write the local block yourself, for a map of 28×28, 16 channels, two heads and an MLP three times as wide. Cut the map with `ops.image.extract_patches`. Check it with `check.layer(yours, "block_local")`.
+1. (2 minutes, easy) A batch of 4 maps of 28×28 is cut into windows of 7×7. What is the batch size of the windows?
+2. (3 minutes, easy) With `path_drop=0.2`, by what is a branch multiplied in training, and how often?
+3. (5 minutes, medium) A fresh block with `layer_scale=1e-5` is almost the identity. Why does it still learn, although its branches hardly count?
+4. (5 minutes, medium) Leave out the transpose in the cut and in the join. Then joining still undoes cutting. Which tokens of a map of 28×28 are in its first window of 7×7, and what breaks?
+5. (15 minutes, easy) An experiment. A branch whose last dense layer has only zeros for its kernel and its bias adds nothing. Silence all eight attentions of `nano` in this way, at `attn.proj`; then, with these restored, all eight MLPs, at `mlp.fc2`. Does `nano` still recognise Chelsea? Predict which of the two it can do without.
+6. (30 minutes, medium) Write the local block yourself, for a map of 28×28, 16 channels, windows of 7×7, two heads and an MLP three times as wide. Cut the map with `ops.image.extract_patches`. Check it with `check.layer(yours, "block_local")`.
 
-<details><summary>Answers to 1, 2, 3 and 4</summary>
+<details><summary>Answer to 1</summary>
 
-1. Each map has 4 · 4 = 16 windows, so 64.
-2. By zero for one image in five on average, by 1 / 0.8 = 1.25 for the others.
-3. Both branches are multiplied by 0.00001 before they are added.
-4. The first 49 in reading order: row 0 and the left three quarters of row 1. So tokens from both ends of the map attend to one another, and neighbours in the rows below do not. Shapes, names and the way back are right, and only the numbers tell.
+Each map has 4 · 4 = 16 windows, so 64.
 
 </details>
 
-The solution to 5 is folded below.
+<details><summary>Answer to 2</summary>
+
+By zero for one image in five on average, and by 1 / 0.8 = 1.25 for the others.
+
+</details>
+
+<details><summary>Answer to 3</summary>
+
+The factors $\gamma_1$ and $\gamma_2$ are learned, too. Their gradients contain the branches' outputs in full size, so they can grow at once wherever a branch helps. The gradients of the layers inside a branch contain the factors, and grow with them.
+
+</details>
+
+<details><summary>Answer to 4</summary>
+
+The first 49 in reading order: row 0, and the left three quarters of row 1. So tokens from both ends of the map attend to one another, and neighbours in the rows below do not. Shapes, names and the way back are right, and only the numbers tell.
+
+</details>
+
+The solutions to 5 and 6 are code. They are folded below, and were run.
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution to 5", "code_prompt_show": "Show the solution to 5"} tags=["active-ipynb", "hide-cell"]
+r"""
+from gcvit import class_names, decode_predictions, from_pretrained, preprocess
+
+nano = from_pretrained("nano")
+cat = preprocess(chelsea(), 64)
+blocks = [block for level in nano.levels for block in level.blocks]
+
+
+def show_answer(title, silent=()):
+    stored = [dense.get_weights() for dense in silent]
+    for dense, weights in zip(silent, stored):
+        dense.set_weights([0 * weight for weight in weights])
+    answers = decode_predictions(nano(cat), class_names("nano"), top=2)
+    print(f"{title:13}", *(f"{name} {p:.2f}" for name, p in answers[0]))
+    for dense, weights in zip(silent, stored):
+        dense.set_weights(weights)
+
+
+show_answer("whole")
+show_answer("no attention", [block.attn.proj for block in blocks])
+show_answer("no MLP", [block.mlp.fc2 for block in blocks])
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide the solution to 6", "code_prompt_show": "Show the solution to 6"} tags=["active-ipynb", "hide-cell"]
 r"""
 class Patches(layers.Layer):
     def build(self, input_shape):
