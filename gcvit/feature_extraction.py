@@ -1,4 +1,4 @@
-# Generated from book/feature_extraction.ipynb, digest ee2fdddb. To carry an edit back:
+# Generated from book/feature_extraction.ipynb, digest 3ed0e8de. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module feature_extraction
 # %% [markdown]
 r"""
@@ -7,6 +7,12 @@ r"""
 At the end of this chapter you have `GlobalQueryGenerator`, which shrinks a
 whole feature map to the size of one window, and `FeatureExtraction`, the step
 it repeats. Its result, the global query, is what GCViT is named for.
+
+About 20 minutes to read. Medium: small layers, but the central idea of the
+model.
+
+Here the convolutions of the first chapters meet the attention of the next ones.
+They make the global query, and attention then asks each window with it.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
@@ -22,7 +28,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"figure": {"caption": "You are here: `GlobalQueryGenerator`, at the start of each level, and the `FeatureExtraction` that it repeats.", "name": "figure-feature-extraction-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes GlobalQueryGenerator and FeatureExtraction are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's parts sit in the model: `GlobalQueryGenerator` at the start of each level, and the `FeatureExtraction` that it repeats.", "name": "figure-feature-extraction-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes GlobalQueryGenerator and FeatureExtraction are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("feature_extraction")
 """
@@ -33,21 +39,22 @@ r"""
 
 Attention inside a [window](glossary.md#term-window) is cheap and blind: a
 token in the top left corner never meets one in the bottom right. GCViT's
-answer is to summarise the whole map once, in as many tokens as one window has,
-and to let every window be questioned by that summary.
+answer is to summarise the whole map once in each level, and to ask every window
+with that summary, the **global query**.
 
-The summary must be 7×7 when the windows are 7×7. A map of 56×56 therefore goes
-through three halvings: 56, 28, 14, 7. Each halving is one `FeatureExtraction`:
-the fused MBConv of [Reduce size](reduce_size.ipynb), added to its input, then a
-max-pooling with stride 2. The channels stay as they are.
+The global query has as many tokens as one window. In attention, each token that
+asks gets one answer, and here the answers become the new tokens of the window
+that was asked. So a window of 7×7 tokens needs a query of 7×7 tokens, one for
+each place. The same query asks all windows. The answers differ, since each
+window answers with its own tokens.
 
-Each token of the summary stands for a region of the map, here 8×8 tokens, and
-convolution and pooling reach a margin around it. What lies farther away reaches
-it through squeeze and excitation, by its mean. So each token depends on the
-whole map.
+A map of 56×56 tokens therefore goes through three halvings: 56, 28, 14, 7. Each
+halving is one `FeatureExtraction`: the fused MBConv of
+[Reduce size](reduce_size.ipynb), added to its input, then a max-pooling with
+stride 2. The channels stay as they are.
 """
 
-# %% mystnb={"figure": {"caption": "From 56\u00d756 tokens to the global query: each step halves the map, until one window is left. The lines part windows of 7\u00d77 tokens.", "name": "figure-feature-extraction-halvings"}, "image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "From 56\u00d756 tokens to the global query: each step halves the map, until one window is left. The lines separate windows of 7\u00d77 tokens.", "name": "figure-feature-extraction-halvings"}, "image": {"alt": "Four squares of shrinking size, labelled 56 by 56, 28 by 28, 14 by 14 and 7 by 7, joined by arrows labelled FeatureExtraction."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(13, 4.2)
 x = 0.2
@@ -66,7 +73,8 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-For a map of $H \times W$ and a window of $h \times w$ the number of halvings is
+For a map of $H \times W$ and a window of $h \times w$ tokens the number of
+halvings is
 
 $$K = \log_2\frac{H}{h} = \log_2\frac{W}{w}$$
 
@@ -74,15 +82,102 @@ and the generator applies $K$ times
 
 $$x \leftarrow \mathrm{MaxPool}\!\left(x + \mathrm{MBConv}(x)\right).$$
 
-Where the window already covers the map, $K = 0$, one `FeatureExtraction`
-without pooling remains.
+$K$ has to be a whole number, the same for height and width. That limits which
+windows go with which maps; [Level](level.ipynb) has the rule.
 
-The paper describes this in its section "Global Query Generator"; the official
-classes are `GlobalQueryGen` and `FeatExtract` in
+**Predict, then see.** At 224×224 pixels, the maps and windows of XXTiny's four
+levels are those in the next cell. What is $K$ in each?
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+import math
+
+for level, (size, window) in enumerate([(56, 7), (28, 7), (14, 14), (7, 7)]):
+    print(
+        f"level {level}: map {size:2}×{size:<2}  window {window:2}×{window:<2}"
+        f"  K = {math.log2(size / window):.0f}"
+    )
+"""
+
+# %% [markdown]
+r"""
+$K = 0$ means that one window covers the whole map. Then there is nothing to
+shrink, and the query is as large as the map. One `FeatureExtraction` without
+pooling remains, so that the query is still computed with weights of its own.
+
+The paper describes all this in its section "Global Query Generator"; the
+official classes are `GlobalQueryGen` and `FeatExtract` in
 [NVlabs/GCVit](https://github.com/NVlabs/GCVit). There the number of steps is
-written out for four levels; here [Level](level.ipynb) computes it, so that
-other image sizes work too.
+written out for four levels; here `Level` computes it, so that other image sizes
+work too.
 
+### Why these two steps
+
+**Why a maximum.** The pooling takes the largest of 3×3 values, in each channel.
+It has no weights, and it keeps what a single token has found.
+
+**Predict, then see.** A map of 56×56 zeros has a 1 in one place. How much of the
+1 is left after three poolings with the maximum, and how much with the mean?
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+import numpy as np
+from keras import ops
+
+spot = np.zeros((1, 56, 56, 1), "float32")
+spot[0, 20, 30] = 1
+border = ((0, 0), (1, 1), (1, 1), (0, 0))
+for name, pool in (("maximum", ops.max_pool), ("mean", ops.average_pool)):
+    x = spot
+    for _ in range(3):
+        x = pool(ops.pad(x, border), 3, strides=2)
+    print(f"{name:7}  {x.shape[1]}×{x.shape[2]}  {float(ops.max(x)):.4f}")
+"""
+
+# %% [markdown]
+r"""
+The maximum keeps all of it, the mean a few thousandths. A detail in one corner
+can only be asked about if the summary still holds it.
+
+**Why a branch, and why it is added.** Pooling knows each channel alone, and 3×3
+neighbours. The fused MBConv mixes the channels, and its squeeze and excitation
+looks at the whole map. Its result is added to the map, so it has to learn a
+correction only: without it, or with zeros in its weights, the plain pooling
+remains, which already is a summary.
+
+So each token of the query stands for a region of the map, here 8×8 tokens.
+Convolution and pooling reach a margin around it, and what lies farther away
+reaches it through squeeze and excitation, by its mean. Each token depends on the
+whole map.
+
+### By hand
+
+Take a row of eight negative values. Max-pooling reads three neighbours, moves on
+by two, and so reads one position beyond the left end. PyTorch pads with minus
+infinity there: it is smaller than any value, so it never wins.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+row = [-3.0, -4.0, -2.0, -5.0, -4.0, -6.0, -3.0, -2.0]
+
+
+def pooled(pad):
+    padded = [pad, *row, pad]
+    patches = [padded[start : start + 3] for start in range(0, 8, 2)]
+    for patch in patches:
+        numbers = " ".join(f"{x:4.0f}" for x in patch)
+        print(f"maximum of {numbers} is {max(patch):.0f}")
+    return [max(patch) for patch in patches]
+
+
+with_infinity = pooled(-math.inf)
+"""
+
+# %% [markdown]
+r"""
 ## The code
 """
 
@@ -97,12 +192,12 @@ from gcvit.sizes import halve
 
 # %% [markdown]
 r"""
-PyTorch pads a max-pooling with minus infinity, so that the border never wins:
-each patch of 3×3 holds at least one value of the map, and that is larger.
-Keras's pooling has no such option, so `call` pads first.
+Keras's pooling cannot be told what to pad with, so `call` pads first. No
+infinity stays in the result: each patch of 3×3 holds at least one value of the
+map, and that is larger.
 
-`keepdims` here keeps height and width; in `ReduceSize` it kept the channels.
-Both names are the Keras example's.
+`keepdims=True` here keeps height and width: it is the step without pooling. In
+`ReduceSize` it kept the channels. Both names are the Keras example's.
 """
 
 
@@ -205,7 +300,7 @@ class GlobalQueryGenerator(layers.Layer):
 r"""
 ## The proof
 
-Shapes first, for the first level of XXTiny.
+Shapes first, for the first level of XXTiny. There $K = 3$, so three steps halve.
 """
 
 # %% tags=["active-ipynb"]
@@ -218,7 +313,8 @@ print(generator.count_params(), "parameters")
 
 # %% [markdown]
 r"""
-Then the numbers: one step, and a whole generator with two halvings.
+Then the numbers, for two images: one step, and a whole generator with two
+halvings.
 """
 
 # %% tags=["active-ipynb"]
@@ -228,19 +324,20 @@ for layer, component in (
     (GlobalQueryGenerator((False, False)), "global_query"),
 ):
     difference = check.parity(layer, component)
-    print(f"{component:18}  max |Δ| / std = {difference:.5f}")
+    print(f"{component:18}  max |Δ| / std = {difference:.1e}")
     assert difference < check.TOLERANCE
 """
 
 # %% [markdown]
 r"""
-What does a summary look like? With its branches set to zero, the generator is
+### What a query holds
+
+Begin with the pooling alone. With its branches set to zero, the generator is
 three max-poolings. Here is Chelsea at 56×56, and what is left of her.
 """
 
 # %% mystnb={"figure": {"caption": "What three max-poolings leave of a photograph: colours and where they are, no detail.", "name": "figure-feature-extraction-summary"}, "image": {"alt": "A cat's photograph at 56 by 56 pixels beside its summary of 7 by 7 pixels, in which only broad patches of colour are left."}} tags=["active-ipynb"]
 r"""
-import numpy as np
 from skimage.data import chelsea
 from skimage.transform import resize
 
@@ -260,27 +357,90 @@ plots.show_photos()
 
 # %% [markdown]
 r"""
+A trained generator does more. `nano` is this book's own small model, for
+photographs of 64×64 pixels; it comes with the package, and
+[Pretrained](pretrained.ipynb) tells how it was trained. Its first level has maps
+of 16×16 tokens and windows of 4×4, so $K = 2$, and its global query has 4×4
+tokens of 32 channels. Take those of two photographs, Chelsea and a rocket on its
+pad at dusk.
+
+Nobody can look at 32 channels at once. So find the three directions in which the
+tokens of both queries differ most, their first three principal components, and
+show these as red, green and blue.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+from gcvit import from_pretrained, preprocess
+from skimage.data import rocket
+
+nano = from_pretrained("nano")
+pair = ops.concatenate([preprocess(p, 64) for p in (chelsea(), rocket())])
+x = nano.patch_embed(pair)
+query = ops.convert_to_numpy(nano.levels[0].q_global_gen(x))
+print(tuple(x.shape), "->", query.shape)
+
+tokens = query.reshape(-1, 32) - query.mean((0, 1, 2))
+_, spreads, directions = np.linalg.svd(tokens, full_matrices=False)
+colours = tokens @ directions[:3].T
+colours = (colours - colours.min(0)) / np.ptp(colours, axis=0)
+colours = colours.reshape(2, 4, 4, 3)
+print(f"kept: {(spreads[:3] ** 2).sum() / (spreads**2).sum():.0%}")
+"""
+
+# %% [markdown]
+r"""
+**Predict, then see.** Tokens of the same colour are alike to `nano`. Which tokens
+of the rocket's query will be alike? Will one query differ from the other?
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Two photographs, and the global query that the first level of `nano` makes of each: its main directions as colours, and one of its 32 channels.", "name": "figure-feature-extraction-query"}, "image": {"alt": "Two rows. Above, a cat's face and its query of four by four tokens: in colours, the two corners at the left, beside the face, differ from it. Below, a rocket on its pad under a dark sky: the sky's tokens are nearly of one colour, the bottom row, with the lit ground, is of another; in the single channel the rocket and the ground stand out from the sky."}} tags=["active-ipynb", "hide-input"]
+r"""
+channel = 4
+photos = chelsea()[:, 75:375], rocket()[:, 106:533]  # as preprocess cuts them
+limits = {"vmin": query[..., channel].min(), "vmax": query[..., channel].max()}
+_, rows = plots.plt.subplots(2, 3, figsize=(7, 4.8), layout="constrained")
+for axes, photo, shown, one in zip(rows, photos, colours, query[..., channel]):
+    axes[0].imshow(photo)
+    axes[1].imshow(shown)
+    axes[2].imshow(one, **limits)
+    for axis in axes:
+        axis.axis("off")
+titles = ("photograph", "query, 3 directions", f"query, channel {channel}")
+for axis, title in zip(rows[0], titles):
+    axis.set_title(title)
+plots.show_photos()
+"""
+
+# %% [markdown]
+r"""
+The tokens have kept their places. Those of the rocket's sky are alike, and the
+bottom row, the lit ground, is different. In the cat's query the two corners at
+the left, beside the face, differ from it. And the two queries have hardly a
+colour in common: each photograph's windows are asked something else.
+
+Channel 4 was picked by hand, because it shows something: it tells the rocket and
+the ground from the sky. Most channels show nothing that has a name. Nor does the
+figure tell what the model makes of its query. Exercise 5 asks that.
+
 ## What can go wrong
 
-The published Keras example pads this max-pooling with zeros. Look at a row of
-negative values: the left end changes.
+The published Keras example pads this max-pooling with zeros.
+
+**Predict, then see.** Which of the four results for the row above change?
 """
 
 # %% mystnb={"figure": {"caption": "Max-pooling a row of negative values. Padding with zeros invents a maximum at the left end, which no value has.", "name": "figure-feature-extraction-padding"}, "image": {"alt": "Line chart of a row of eight negative values and its max-pooling. Padded with minus infinity the result stays negative everywhere; padded with zeros it jumps to zero at the left end."}} tags=["active-ipynb"]
 r"""
-row = -np.array([3, 4, 2, 5, 4, 6, 3, 2], "float32")[None, None, :, None]
-
-
-def pooled(value):
-    x = np.pad(row, ((0, 0), (0, 0), (1, 1), (0, 0)), constant_values=value)
-    return ops.max_pool(x, (1, 3), strides=(1, 2))[0, 0, :, 0]
-
-
+with_zeros = pooled(0.0)
 _, axes = plots.plt.subplots(figsize=(6, 2.4), layout="constrained")
-axes.plot(row[0, 0, :, 0], "o:", color=plots.INK, label="values")
-for value, color in ((-np.inf, plots.BLUE), (0.0, plots.RED)):
-    label = f"pooled, padded with {value:.0f}"
-    axes.plot(range(0, 8, 2), pooled(value), "s-", color=color, label=label)
+axes.plot(row, "o:", color=plots.INK, label="values")
+for results, pad, color in (
+    (with_infinity, "minus infinity", plots.BLUE),
+    (with_zeros, "zeros", plots.RED),
+):
+    label = f"pooled, padded with {pad}"
+    axes.plot(range(0, 8, 2), results, "s-", color=color, label=label)
 axes.set_xlabel("position")
 axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.plt.show()
@@ -288,9 +448,10 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-In two dimensions the zeros win in the top row and the left column, wherever all
-values that a patch of 3×3 holds are negative. On a map of odd size the bottom
-and the right follow. The parity check sees it at once.
+Only the first one changes. In a map the zeros win in the top row and the left
+column, wherever all values that a patch of 3×3 holds are negative. In a map of
+odd size they can win in the bottom row and the right column, too. The check of
+numbers sees it at once.
 """
 
 # %% tags=["active-ipynb"]
@@ -310,34 +471,75 @@ assert difference > check.TOLERANCE
 # %% [markdown]
 r"""
 The other way to go wrong is `padding="same"`, which moves every patch by one
-position, as in [Reduce size](reduce_size.ipynb). keras_cv_attention_models
-1.4.3 does that.
+position where the size is even, as in [Reduce size](reduce_size.ipynb). The
+package keras_cv_attention_models does that in its version 1.4.3.
 
 ## Summary
 
-- `FeatureExtraction` is a fused MBConv with a residual sum, then a max-pooling.
-- The generator repeats it until the map has the size of a window; that is the global query.
-- Max-pooling must pad with minus infinity.
+- `FeatureExtraction` adds a fused MBConv to its input, then halves the map with a max-pooling.
+- The generator repeats that $K$ times, until the map has as many tokens as one window: the global query. Where $K = 0$, one step without pooling remains.
+- The max-pooling must pad with minus infinity.
 
 ## Exercises
 
-1. A map is (1, 64, 80, 32) and the window 8×10. How many steps does the generator have, and what shape has the global query? And for a map of 14×14 with a window of 14×14?
-2. Why does padding a max-pooling with minus infinity never put an infinity into the result?
-3. For which maps does padding with zeros break nothing?
-4. Write `FeatureExtraction` yourself, without an infinity: repeat the border pixels with `ops.pad(…, mode="symmetric")`. What does `check.layer(yours, "feature_extraction")` say?
+1. (5 minutes, easy) A map is (1, 64, 80, 32) and the window 8×10. How many steps does the generator have, and what shape has the global query? And for a map of 14×14 with a window of 14×14?
+2. (3 minutes, easy) Why would a global query of twice as many tokens not fit, even if it held more detail?
+3. (3 minutes, easy) Why does padding a max-pooling with minus infinity never put an infinity into the result?
+4. (5 minutes, medium) For which maps does padding with zeros break nothing?
+5. (15 minutes, hard) An experiment. Ask each photograph with the other one's query. In every level of `nano`, let `level.q_global_gen.call` return the queries of `pair` in reverse order, `ops.flip(…, axis=0)`. How sure of its answers is `nano` before and after? `decode_predictions(nano(pair), class_names("nano"), top=1)` gives them. Predict first: will it take the cat for a rocket?
+6. (15 minutes, medium) Write `FeatureExtraction` yourself, without an infinity: repeat the values at the border with `ops.pad(…, mode="symmetric")`. What does `check.layer(yours, "feature_extraction")` say?
 
-<details><summary>Answers to 1, 2 and 3</summary>
+<details><summary>Answer to 1</summary>
 
-1. Three: 64 is 8·2³, and 80 is 10·2³. The query is (1, 8, 10, 32). In the second case one, with `keepdims=True`: there is nothing to halve, yet the query still passes one refinement.
-2. Each patch of 3×3, even in a corner, still holds at least one value of the map, and that is larger.
-3. For those where each patch at the border has a value of at least zero in it. Only where all are negative does the zero win.
+Three: 64 is $8 \cdot 2^3$, and 80 is $10 \cdot 2^3$. The query is (1, 8, 10, 32). In the second case there is one step, with `keepdims=True`, and the query is 14×14: nothing is halved, yet it still passes the fused MBConv.
 
 </details>
 
-The solution to 4 is folded below.
+<details><summary>Answer to 2</summary>
+
+Attention gives one answer for each token of the query, and the answers become the window's new tokens. Twice as many answers would have no place in the window.
+
+</details>
+
+<details><summary>Answer to 3</summary>
+
+Each patch of 3×3, even in a corner, holds at least one value of the map, and that is larger.
+
+</details>
+
+<details><summary>Answer to 4</summary>
+
+For those in which each patch at the border holds a value of at least zero. Only where all are negative does the zero win.
+
+</details>
+
+The solutions to 5 and 6 are code. They are folded below, and were run.
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution to 5", "code_prompt_show": "Show the solution to 5"} tags=["active-ipynb", "hide-cell"]
+r"""
+from gcvit import class_names, decode_predictions
+
+
+def show_answers(title):
+    answers = decode_predictions(nano(pair), class_names("nano"), top=1)
+    print(title, *(f"{label} {p:.2f}" for [(label, p)] in answers), sep="  ")
+
+
+def swap(generator):
+    own = generator.call
+    generator.call = lambda x: ops.flip(own(x), axis=0)
+
+
+show_answers("its own query    ")  # no rocket among nano's ten classes
+for level in nano.levels:
+    swap(level.q_global_gen)
+show_answers("the other's query")
+# It is less sure, and answers the same. The query only asks: what a window
+# answers with comes from its own photograph. And every second block is local.
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide the solution to 6", "code_prompt_show": "Show the solution to 6"} tags=["active-ipynb", "hide-cell"]
 r"""
 class Symmetric(layers.Layer):
     def build(self, input_shape):

@@ -1,4 +1,4 @@
-# Generated from book/patch_embed.ipynb, digest ed83ffc2. To carry an edit back:
+# Generated from book/patch_embed.ipynb, digest e0539c91. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module patch_embed
 # %% [markdown]
 r"""
@@ -239,8 +239,9 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-It sees exactly those eleven. The two at either end reach it through a corner of
-each convolution only, and this trained stem makes little of them.
+It sees exactly those eleven. From the two at either end only one way leads to
+the token, from those in the middle several, and this trained stem makes little
+of the ends.
 
 ## What can go wrong
 
