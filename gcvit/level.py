@@ -1,12 +1,15 @@
-# Generated from book/level.ipynb, digest c520c2ea. To carry an edit back:
+# Generated from book/level.ipynb, digest a9c81b2f. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
 # Level
 
-At the end of this chapter you have `Level`: one global query, a stack of
-blocks that use it every second time, and a smaller map for the next level. You
-also have the rule that says which image sizes work.
+At the end of this chapter you have `Level`: one global query, a stack of blocks,
+every second of which uses it, and a smaller map for the next level. You also have
+the rule that says which image sizes work.
+
+About 30 minutes to read. Medium: all parts exist by now, and the question is what
+travels where.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
@@ -22,7 +25,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"figure": {"caption": "You are here: `Level`, four of which make the model.", "name": "figure-level-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes Level 0 to Level 3 in the second row are highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's part sits in the model: `Level`, four times in a row, between the stem and the head.", "name": "figure-level-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes Level 0 to Level 3 in the second row are highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("level")
 """
@@ -31,37 +34,49 @@ plots.model_map("level")
 r"""
 ## The idea
 
-A level works on one resolution. It summarises its map once, before the first
-block. Then local and global blocks alternate: first tokens talk to their
-neighbours in the window, then the summary of the whole map talks to every
-window. In the end the map is halved for the next level, except in the last.
+A level works at one resolution. It summarises its map once, before the first
+block. Then local and global blocks alternate: first the tokens of each window
+attend to one another, then the summary of the whole map puts its questions to
+each window. At the end the map is halved for the next level, except in the last
+one.
 """
 
-# %% mystnb={"figure": {"caption": "A level of four blocks. The global query is made once, and goes to every second block.", "name": "figure-level-steps"}, "image": {"alt": "Diagram of a level of depth four: the map goes to the global query generator and through four blocks, local, global, local, global, then to ReduceSize. The global query goes to the two global blocks."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "A level of four blocks, from top to bottom. The global query is made once, from the level's input, and goes to every second block.", "name": "figure-level-steps"}, "image": {"alt": "Diagram of a level of depth four. On the right, the map goes down through block 0, local, block 1, global, block 2, local, block 3, global, and ReduceSize. On the left, the map goes to the GlobalQueryGenerator, whose global query goes to blocks 1 and 3."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(15, 4)
-plots.box(axes, 0.8, 2.5, 3.6, 1.1, "GlobalQueryGenerator", plots.HERE)
-plots.tensor(axes, 0, 0.55, 0.9, 0.9, "map", cells=(4, 4))
-plots.arrow(axes, (0.7, 1.45), (1.6, 2.5))
-x = 1.9
-plots.arrow(axes, (0.9, 1), (x, 1))
-for number, kind in enumerate(("local", "global", "local", "global")):
-    color = plots.HERE if kind == "global" else plots.PAPER
-    plots.box(axes, x, 0.4, 1.9, 1.2, f"block {number}\n{kind}", color)
-    plots.arrow(axes, (x + 1.9, 1), (x + 2.6, 1))
-    if kind == "global":
-        plots.arrow(axes, (x + 0.95, 3.05), (x + 0.95, 1.6))
-    x += 2.6
-axes.plot([4.4, x - 1.65], [3.05, 3.05], color=plots.INK)
-plots.box(axes, x, 0.4, 1.9, 1.2, "ReduceSize")
+axes = plots.canvas(9.6, 9.6, figure_width=4.4)
+plots.tensor(axes, 6.4, 8.2, 1.2, 1.2, "map", cells=(4, 4))
+plots.box(axes, 0.2, 6.0, 4.2, 1.1, "GlobalQueryGenerator", plots.HERE)
+axes.plot([6.4, 2.3], [8.8, 8.8], color=plots.INK)
+plots.arrow(axes, (2.3, 8.8), (2.3, 7.1))
+parts = ["block 0, local", "block 1, global", "block 2, local"]
+parts += ["block 3, global", "ReduceSize"]
+for number, part in enumerate(parts):
+    y = 6.6 - 1.6 * number
+    plots.arrow(axes, (7.0, y + 1.6), (7.0, y + 1.0))
+    is_global = part.endswith("global")
+    color = plots.HERE if is_global else plots.PAPER
+    plots.box(axes, 5.3, y, 3.4, 1.0, part, color)
+    if is_global:
+        plots.arrow(axes, (2.3, y + 0.5), (5.3, y + 0.5))
+axes.plot([2.3, 2.3], [6.0, 2.3], color=plots.INK)
+axes.text(2.1, 3.9, "the global\nquery", ha="right", va="center")
 plots.plt.show()
 """
 
 # %% [markdown]
 r"""
 Even blocks are local, odd ones global, counted from 0. A level of odd depth
-therefore ends on a local block. The query does not change on the way: the
-blocks refine the map, and the summary stays what it was at the start.
+therefore ends on a local block. The global query $q$ is made from the level's
+input $x_0$, and stays the same while the blocks refine the map:
+
+$$q = \mathrm{Generator}(x_0), \qquad
+x_{i+1} = \begin{cases}
+\mathrm{Block}_i(x_i) & i \text{ even} \\
+\mathrm{Block}_i(x_i, q) & i \text{ odd}
+\end{cases}$$
+
+The paper has the alternation in its section on the architecture; the official
+class is `GCViTLayer` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
 
 ### Which sizes work
 
@@ -70,12 +85,30 @@ be $2^K$ windows high and $2^K$ windows wide, with the same whole number $K$:
 
 $$H = h \cdot 2^K, \qquad W = w \cdot 2^K, \qquad K \ge 0$$
 
-For 224×224 pixels, maps of 56, 28, 14 and 7, and windows of 7, 7, 14 and 7,
-$K$ is 3, 2, 0 and 0. Neither map nor window has to be square: 64×80 takes
-windows of 8×10.
+$K$ is the number of halvings, and the map has $M = 2^K \cdot 2^K = 4^K$ windows.
+For 224×224 pixels, the levels of XXTiny have maps of 56, 28, 14 and 7 tokens a
+side and windows of 7, 7, 14 and 7. So $K$ is 3, 2, 0 and 0.
 
-The paper has the alternation in its section on the architecture; the official
-class is `GCViTLayer` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
+Neither maps nor windows have to be square.
+
+**Predict, then see.** A map has 64×80 tokens. Which windows fit, and what is $K$
+for each?
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+height, width, halvings = 64, 80, 0
+print(f"K = {halvings}: windows of {height}×{width}")
+while height % 2 == 0 and width % 2 == 0:
+    height, width, halvings = height // 2, width // 2, halvings + 1
+    print(f"K = {halvings}: windows of {height}×{width}")
+"""
+
+# %% [markdown]
+r"""
+The windows that fit a map are the map itself, halved as long as both sides are
+even. With windows of 8×10, for example, $K = 3$: three halvings for the global
+query, and 64 windows.
 
 ## The code
 """
@@ -94,12 +127,32 @@ from gcvit.sizes import check_map, size_pair
 
 # %% [markdown]
 r"""
-[`check_map`](api.md#gcvit.sizes.check_map) gives $K$, or says which windows fit.
-All windows that fit a map are the map itself, halved as long as both sides are
-even.
+### The level, step by step
 
-`refine` runs the blocks, and `call` halves the map after them. They are apart
-because a detector or a segmenter wants each level's map before it is halved.
+A level has three kinds of children.
+
+1. `q_global_gen`, a `GlobalQueryGenerator`. It takes one entry of `keepdims` for
+   each of its steps: $K$ times `False`, which halves, or a single `True` if
+   $K = 0$. [`check_map`](api.md#gcvit.sizes.check_map) gives $K$, or says which
+   windows fit.
+2. `blocks`, a list of `depth` blocks. Block $i$ has `global_query=False` if $i$ is
+   even, and `True` if it is odd. All else is the same for all of them: window,
+   heads, `mlp_ratio`, layer scale, dropout. `path_drop` can be one rate for all, or
+   one for each.
+3. `down`, a `ReduceSize` with its default arguments: it halves the map and doubles
+   the channels. With `downsample=False` there is none.
+
+A call makes the global query from the level's input, once. Then the map goes
+through the blocks in their order, and the global ones also receive the query.
+`down` comes last. So `(B, H, W, C)` becomes `(B, ⌈H/2⌉, ⌈W/2⌉, 2C)`.
+
+A checkpoint finds the weights under these three names. In the list it goes by the
+class and counts: `blocks/block`, `blocks/block_1`, and so on. So the blocks' class
+must be called `Block`.
+
+In the code, `refine` runs the blocks, and `call` halves the map after them. They
+are apart because a detector or a segmenter wants each level's map before it is
+halved.
 """
 
 
@@ -234,14 +287,15 @@ class Level(layers.Layer):
 
 # %% [markdown]
 r"""
-> **A query nobody asks for.** A level of depth 1 has only a local block, and
-> its global query is never used. The official code computes it all the same,
-> so checkpoints hold its weights, and so does this class.
+> **A query that nobody uses.** A level of depth 1 has a local block only, so
+> its global query goes nowhere. The official code computes it all the same. So
+> checkpoints hold the generator's weights, and this class has them, too.
 
 ## The proof
 
-The four levels of XXTiny, one after the other, against the official parameter
-counts.
+The four levels of XXTiny, one after the other: shapes, the number of steps in
+each query generator, and an `assert` against the official number of parameters.
+The last two have one step each, the one that does not halve.
 """
 
 # %% tags=["active-ipynb"]
@@ -261,57 +315,134 @@ for i, (depth, heads, window, official) in enumerate(table):
 
 # %% [markdown]
 r"""
-And the numbers, for a level of two blocks: one local, one global.
+Then the numbers, for two images, in a level of two blocks: one local, one
+global.
 """
 
 # %% tags=["active-ipynb"]
 r"""
 difference = check.parity(Level(2, 2, 7, mlp_ratio=3.0), "level")
-print(f"max |Δ| / std = {difference:.5f}")
+print(f"max |Δ| / std = {difference:.1e}")
 assert difference < check.TOLERANCE
 """
 
 # %% [markdown]
 r"""
-Does information really cross the windows? Change one corner of the map and
-look where the output of the blocks changes. After the local block it is the
-corner's window. After the global block it is everywhere.
+### What crosses the windows
+
+No window attends to another. How, then, does one end of a map learn of the
+other? Change a corner of a level's input, 3×3 tokens, and measure where the
+output changes, and by how much. The level and its input are the official ones of
+the proof, with random weights.
+
+Two steps could carry the change: the global query, and the squeeze and excitation
+in `ReduceSize`, which averages each channel over the whole map. To tell them
+apart, you need controls. So here are six runs. `local, local` is block 0, run
+twice. In `old query`, the map changes but the global query does not: it is still
+that of the unchanged map.
 """
 
-# %% mystnb={"figure": {"caption": "Where the output changes when a corner of the map does. A local block keeps the news in its window; a global one spreads it.", "name": "figure-level-reach"}, "image": {"alt": "Two maps of 28 by 28 positions. After the local block only the top left window of 7 by 7 has changed; after the global block every window has."}} tags=["active-ipynb"]
+# %% tags=["active-ipynb"]
 r"""
+def runs(level, old_query):
+    local, with_query = level.blocks
+    query, down = level.q_global_gen, level.down
+    return {
+        "local": local,
+        "local, local": lambda x: local(local(x)),
+        "local, global, old query": lambda x: with_query(local(x), old_query),
+        "local, global": lambda x: with_query(local(x), query(x)),
+        "local, local, ReduceSize": lambda x: down(local(local(x))),
+        "local, global, ReduceSize": level,
+    }
+
+
+def changes(level, x, corner):
+    changed = x.copy()
+    changed[:, :corner, :corner] *= -1
+    found = {}
+    for name, run in runs(level, level.q_global_gen(x)).items():
+        before, after = (ops.convert_to_numpy(run(y)) for y in (x, changed))
+        found[name] = np.abs(after - before).max(axis=-1)[0] / before.std()
+    return found
+"""
+
+# %% [markdown]
+r"""
+**Predict, then see.** After which of the six does the output change outside the
+corner's own window? And where will the change be larger, after the global block
+or after `ReduceSize`? The unit is the standard deviation of the run's output. On
+the halved map, `outside` starts where no convolution reaches from the window.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+def show_changes(found, window):
+    print(f"{'':25}  changed   outside: median  largest")
+    for name, change in found.items():
+        is_halved = name.endswith("ReduceSize")
+        reach = (window + 1) // 2 + 1 if is_halved else window
+        outside = change.copy()
+        outside[:reach, :reach] = np.nan
+        median, largest = np.nanmedian(outside), np.nanmax(outside)
+        share = (change > 1e-6).mean()
+        print(f"{name:25}  {share:7.0%}  {median:16.4f}  {largest:7.3f}")
+
+
 level = Level(2, 2, 7, mlp_ratio=3.0)
 check.parity(level, "level")
 (x,), _ = check.official("level")
-corner = x.copy()
-corner[:, :3, :3] *= -1
+found = changes(level, x[:1], corner=3)
+show_changes(found, window=7)
+"""
 
+# %% mystnb={"figure": {"caption": "How much the output changes when the top left corner of the map does, in standard deviations of the output. The scale is logarithmic; white is less than 0.0001.", "name": "figure-level-reach"}, "image": {"alt": "Four maps. After two local blocks only the top left window has changed. After a local and a global block the corner's place has changed clearly in each window, and the rest a little. After two local blocks and ReduceSize, the whole map has changed a little, evenly. After local, global and ReduceSize, both."}} tags=["active-ipynb"]
+r"""
+from matplotlib.colors import LogNorm
 
-def after_each_block(x):
-    q_global = level.q_global_gen(x)
-    local = level.blocks[0](x)
-    return local, level.blocks[1](local, q_global)
-
-
-_, axes = plots.plt.subplots(1, 2, figsize=(6, 3.2), layout="constrained")
-pairs = zip(after_each_block(x), after_each_block(corner))
-for axis, kind, (before, after) in zip(axes, ("local", "global"), pairs):
-    change = ops.convert_to_numpy(ops.max(ops.abs(after - before), axis=-1))
-    axis.imshow(change[0] > 1e-6, vmin=0, vmax=1)
-    axis.set(title=f"after the {kind} block", xticks=[], yticks=[])
+_, axes = plots.plt.subplots(2, 2, figsize=(4.6, 4.9), layout="constrained")
+names = ["local, local", "local, global"]
+names += [f"{name}, ReduceSize" for name in names]
+for axis, name in zip(axes.flat, names):
+    shown = axis.imshow(found[name], norm=LogNorm(1e-4, 1))
+    axis.set_title(name.replace(", R", ",\nR"), fontsize=10)
+    axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(True)
-    print(f"{kind:6} {(change > 1e-6).mean():.0%} of the map has changed")
+bar = plots.plt.colorbar(shown, ax=axes, orientation="horizontal", aspect=40)
+bar.set_ticks([1e-4, 1e-2, 1], labels=["0.0001", "0.01", "1"])
 plots.plt.show()
 """
 
 # %% [markdown]
 r"""
-### Who asks whom, on a photograph
+Read it row by row.
 
-Random weights show where news travels, but not what anybody asks for. So borrow
-`nano`, a small model that has learned something; the chapter
-[Pretrained](pretrained.ipynb) says what. It looks at a cat. Here are the
-attention weights of its first three levels, as (windows, heads, queries, keys).
+- **Attention alone crosses nothing.** After one local block or two, and after the
+  global block with the old query, all windows but the corner's are as they were.
+- **The global query reaches every window**, but not evenly. The change is clear
+  at one place, the top left of every window: there are the queries that summarise
+  the corner. The median token outside changes by less than a thousandth of a standard
+  deviation, because the other queries learn of the corner only by means, in the
+  generator's squeeze and excitation.
+- **`ReduceSize` mixes, too**, without any query. Its squeeze and excitation
+  multiplies each channel by a factor that depends on the whole map. So the change
+  is small and about the same everywhere.
+
+So what is special about the global query? Squeeze and excitation tells all
+positions the same: one factor for each channel. The global query has a token for
+each region of the map, and so it can also say *where* something is.
+
+This is the view from inside one level. In the whole model, squeeze and excitation
+in the stem has already mixed every pixel into every token, a little, before the
+first level begins.
+
+### What the queries attend to, on a photograph
+
+Random weights show where a change travels, but not what a query looks for. So
+borrow `nano`, a small model that has learned something; the chapter
+[Pretrained](pretrained.ipynb) says what. It looks at Chelsea the cat. Here are the
+shapes of the attention weights in its first three levels:
+`(M, heads, queries, keys)`, for one image.
 """
 
 # %% tags=["active-ipynb"]
@@ -337,14 +468,14 @@ for level in nano.levels[:3]:
 
 # %% [markdown]
 r"""
-What does the global query attend to? The figure shows one token of level 0, in
-an eye of the cat. On the left are the weights of its local attention. They stay
-in its window. On the right the token of the global query at the same place in
-the window asks *every* window at once, with one and the same question. Each
-window answers for itself, so its weights add up to one.
+The figure shows level 0. One token, in an eye of the cat, is outlined. On the left
+are the weights of its own query in the local block. They stay in its window. On
+the right are those of the query at the same place in the global query. It goes to
+*every* window. Each window has a softmax of its own, so the weights add up to one
+in each.
 """
 
-# %% mystnb={"figure": {"caption": "What one token, outlined, attends to in the first level of `nano`: tokens of its own window, and, through the global query, some in every window. Full colour is four times an even share.", "name": "figure-level-attention"}, "image": {"alt": "A grey photograph of a cat, twice, with one token outlined. Left, its local attention colours tokens of its own window. Right, the global query's token colours tokens in all sixteen windows."}} tags=["active-ipynb", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Attention weights in the first level of `nano`. Left: the outlined token's own query, in its own window. Right: the query at the same place in the global query, in every window. Full colour is four times an even share.", "name": "figure-level-attention"}, "image": {"alt": "A grey photograph of a cat, twice, with one token outlined. Left, its local attention colours tokens of its own window. Right, the query of the same place in the global query colours tokens in all sixteen windows."}} tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 row, column = 5, 5
 photo = chelsea()[:, 75:375]  # the middle, as in preprocess
@@ -370,7 +501,10 @@ plots.show_photos()
 
 # %% [markdown]
 r"""
-Now choose yourself: point at a token, tap it, or move with the arrow keys.
+What you see is where the weights are large, not what they mean to the model: the
+value of a token and all later layers have a say in that.
+
+Now choose a token yourself: point at it, tap it, or move with the arrow keys.
 Level 1 has windows of the same 4×4 tokens on a map of half the size, and two
 heads; in level 2 one window covers the map.
 """
@@ -404,9 +538,11 @@ plots.touch("attention", data)
 r"""
 ## What can go wrong
 
-One slip keeps every shape and every weight: computing the query anew before
-each global block, from the refined map. It sounds like a good idea, and is
-another model.
+**A fresh query.** It sounds like a good idea to compute the global query anew
+before each global block, from the refined map.
+
+**Predict, then see.** Does that change a shape, or the name of a weight? Does it
+change the numbers, in a level with one global block only?
 """
 
 # %% tags=["active-ipynb"]
@@ -425,7 +561,11 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-If a window does not fit, the level says so, and lists those that do.
+Every shape and every weight is right, and it is another model: even the only
+global block comes after a local one, and would get the query of a map that is no
+longer the level's input.
+
+**A window that does not fit.** The level says so, and lists those that do.
 """
 
 # %% tags=["active-ipynb"]
@@ -440,31 +580,53 @@ except ValueError as error:
 r"""
 ## Summary
 
-- A level computes one global query, and its odd blocks use it.
-- Local blocks carry news within a window; global blocks bring it from the whole map.
-- A map fits if it is $2^K$ windows high and wide.
+- A level makes one global query from its input, and its odd blocks use it.
+- Attention never crosses a window; the global query brings a summary of the whole map to each of them, with its places.
+- A map fits if it is $2^K$ windows high and $2^K$ windows wide.
 
 ## Exercises
 
-1. How many of the blocks of a level of depth 19 are global?
-2. Does a map of 48×96 fit a window of 6×6? Of 6×12? Of 12×24?
-3. One corner of the map changed. Why is the map after the global block different everywhere, although no window attends to another?
-4. Could a level of depth 1 do without its query generator? What would break?
-5. Write a level of two blocks yourself, for a map of 28×28 with 16 channels: windows of 7×7, two heads, MLPs three times as wide. Check it with `check.layer(yours, "level")`.
+1. (2 minutes, easy) How many of the blocks of a level of depth 19 are global?
+2. (5 minutes, easy) Does a map of 48×96 fit windows of 6×6? Of 6×12? Of 12×24?
+3. (5 minutes, medium) One corner of the map changed. Why is the map after the global block different everywhere, although no window attends to another? And why by so much more at one place in each window?
+4. (5 minutes, medium) Could a level of depth 1 do without its query generator? What would break?
+5. (10 minutes, easy) An experiment. Random weights may exaggerate, or the opposite. Measure the same six runs in the first level of `nano`, which was trained: its input is `nano.patch_embed(preprocess(chelsea(), 64))`, its windows are 4×4; take a corner of 2×2. Which way carries more here, the global query or `ReduceSize`, at the median and at most? Predict before you run it.
+6. (20 minutes, medium) Write a level of two blocks yourself, for a map of 28×28 with 16 channels: windows of 7×7, two heads, MLPs three times as wide. Check it with `check.layer(yours, "level")`.
 
-<details><summary>Answers to 1, 2, 3 and 4</summary>
+<details><summary>Answer to 1</summary>
 
-1. Nine: those with the numbers 1, 3, … 17. The last one, 18, is local.
-2. Not 6×6, since 48 is 6·2³ and 96 is 6·2⁴. Yes 6×12, with $K = 3$, and 12×24, with $K = 2$.
-3. The global query is made from the whole map, the corner included. Squeeze and excitation carries the corner into every token of that query. Every window gets its questions from it, so every answer changes.
-4. Its answer would be the same. But checkpoints hold the generator's weights, and a model without it would not be the one they were saved from: they would not load.
+Nine: those with the numbers 1, 3, … 17. The last one, 18, is local.
 
 </details>
 
-The solution to 5 is folded below.
+<details><summary>Answer to 2</summary>
+
+Not 6×6, since 48 is 6·2³ and 96 is 6·2⁴. Yes to 6×12, with $K = 3$, and to 12×24, with $K = 2$.
+
+</details>
+
+<details><summary>Answer to 3</summary>
+
+The global query is made from the whole map, the corner included. Squeeze and excitation in the generator carries the corner's part of the means into every query, and all windows get their queries from there. So every output changes, most of them a little. The query of the region with the corner has the corner itself in it, by convolution and pooling. It changes much, and writes one token of each window, always at the same place.
+
+</details>
+
+<details><summary>Answer to 4</summary>
+
+Its output would be the same. But checkpoints hold the generator's weights, and a model without them is not the one that was saved, so they would not load.
+
+</details>
+
+The solutions to 5 and 6 are code. They are folded below, and were run.
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution to 5", "code_prompt_show": "Show the solution to 5"} tags=["active-ipynb", "hide-cell"]
+r"""
+x = ops.convert_to_numpy(nano.patch_embed(preprocess(chelsea(), 64)))
+show_changes(changes(nano.levels[0], x, corner=2), window=4)
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide the solution to 6", "code_prompt_show": "Show the solution to 6"} tags=["active-ipynb", "hide-cell"]
 r"""
 class MyLevel(layers.Layer):
     def build(self, input_shape):
