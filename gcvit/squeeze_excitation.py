@@ -1,4 +1,4 @@
-# Generated from book/squeeze_excitation.ipynb, digest 6a2e231a. To carry an edit back:
+# Generated from book/squeeze_excitation.ipynb, digest 8253b294. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module squeeze_excitation
 # %% [markdown]
 r"""
@@ -117,8 +117,8 @@ weights_by_hand(np.stack([first, second], axis=-1))
 
 # %% [markdown]
 r"""
-The means are 4 and 1, so the unit receives $0.5 \cdot 4 - 1 = 1$. GELU makes
-0.841 of it, and the sigmoid of plus and minus twice that gives the two weights.
+The means are 4 and 1, so the unit receives $0.5 \cdot 4 - 1 = 1$. GELU turns
+it into 0.841, and the sigmoid of plus and minus twice that gives the two weights.
 The first channel passes almost whole, the second is turned down.
 
 **Predict, then see.** Double the second channel at every position, and leave
@@ -242,7 +242,7 @@ Then the numbers, for two images. The package carries what each component of the
 official implementation receives and returns, computed in float64 for a small
 model with random weights. `check.parity` loads those weights into your layer,
 runs it, and returns the largest difference, divided by the standard deviation
-of the official output. Rounding in float32 makes up to about $10^{-6}$. The
+of the official output. Rounding in float32 alone gives about $10^{-6}$. The
 bound of this book, `check.TOLERANCE`, is $5 \cdot 10^{-6}$.
 """
 
@@ -299,7 +299,7 @@ plots.plt.show()
 r"""
 In few. Most channels pass almost whole in both photographs. Channel 8 is turned
 down for the cat and not for the rocket, channel 16 the other way round. The
-weights do not tell what such a channel detects. They tell that the picture as a
+weights do not tell what such a channel detects. They show that the picture as a
 whole decides how much it counts.
 
 ## What can go wrong
@@ -330,7 +330,7 @@ chapter of this book has one.
 
 Names can be wrong, too. `check.layer` is for layers that you write yourself. It
 asks one thing after the other, and tells you the first mistake. Does the layer
-run? Has its output the right shape? Are its weights named as in a checkpoint?
+run? Does its output have the right shape? Are its weights named as in a checkpoint?
 Are its numbers the official ones, for two images in one batch?
 
 **Predict, then see.** The next layer computes the right numbers, but keeps its
