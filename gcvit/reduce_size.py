@@ -1,4 +1,4 @@
-# Generated from book/reduce_size.ipynb, digest 9dd34fc7. To carry an edit back:
+# Generated from book/reduce_size.ipynb, digest fef98994. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module reduce_size
 # %% [markdown]
 r"""
@@ -42,9 +42,9 @@ r"""
 Between two levels the map has to shrink. The
 [Swin Transformer](https://arxiv.org/abs/2103.14030) cuts it into squares of 2×2
 tokens and mixes each square with a dense layer. GCViT uses convolutions
-instead. Their patches of 3×3 tokens overlap, so that neighbours share what they
-see. So the model does not have to learn that neighbours belong together, as it
-would with attention alone.
+instead. Their patches of 3×3 tokens overlap, and neighbours share what they see.
+So the model need not learn that neighbours belong together, as it would have to
+with attention alone.
 
 The layer first refines the map with a residual branch: what the branch
 computes is added to what came in. So the branch has to learn a correction only,
@@ -337,9 +337,10 @@ r"""
 The convolution with stride 2, by far. It has a number for each of 3×3
 positions, 64 channels in and 128 out: $9 \cdot 64 \cdot 128$. The branch has
 $9 \cdot 64$ for the depthwise convolution, $2 \cdot 64 \cdot 16$ for squeeze and
-excitation, and $64 \cdot 64$ for the pointwise convolution. To look at
-neighbours in each channel alone, and to mix channels at each position alone, is
-what makes it cheap.
+excitation, and $64 \cdot 64$ for the pointwise convolution. It is cheap because
+no step does everything at once: the depthwise convolution looks at neighbours in
+one channel at a time, the pointwise one mixes the channels of one position at a
+time.
 
 Then the numbers, against the official layer, for two images.
 """
