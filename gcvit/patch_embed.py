@@ -1,4 +1,4 @@
-# Generated from book/patch_embed.ipynb, digest e0539c91. To carry an edit back:
+# Generated from book/patch_embed.ipynb, digest b76ce5fd. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module patch_embed
 # %% [markdown]
 r"""
@@ -11,8 +11,9 @@ wide.
 About 15 minutes to read. Easy: one convolution in front of the last chapter's
 layer.
 
-Attention, in later chapters, compares [tokens](glossary.md#term-token). Here
-they are made, and their number is decided, and with it what attention costs.
+Attention, in later chapters, compares [tokens](glossary.md#term-token). This
+chapter makes them. It also decides how many there are, and so what attention
+costs.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
@@ -194,9 +195,9 @@ assert layer.count_params() == 45_632
 # %% [markdown]
 r"""
 300 becomes 150, then 75; 451 becomes 226, then 113. The stem itself takes an
-image of any size. Which sizes the rest of the model
-takes is a matter of its windows; [Level](level.ipynb) has the rule. 45,632 is
-what the stem of the official XXTiny has.
+image of any size. Which sizes the rest of the model takes is a matter of its
+windows; [Level](level.ipynb) has the rule. The stem of the official XXTiny has
+45,632 parameters, too.
 
 Now the numbers, for two images.
 """
@@ -239,9 +240,9 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-It sees exactly those eleven. From the two at either end only one way leads to
-the token, from those in the middle several, and this trained stem makes little
-of the ends.
+It sees exactly those eleven. From the two pixels at either end only one path
+leads to the token, from those in the middle several, and this trained stem makes
+little of the ends.
 
 ## What can go wrong
 
@@ -263,8 +264,8 @@ The check that catches it is the parameter count: 3,136 instead of 45,632.
 
 Another slip is to forget the normalisation of the image. The small model of
 these proofs takes (pixel − 128) / 64, which turns bytes into numbers from −2 to
-2. It is a simple scaling that only this model uses; its weights are random, and
-would do with any. The next cell undoes it, so that the stem receives pixels from
+2. It is a simple scaling that only this model uses; its weights are random, so
+any scaling would do. The next cell undoes it, so that the stem receives pixels from
 0 to 255.
 
 **Predict, then see.** The numbers that go in are up to a hundred times as large.
