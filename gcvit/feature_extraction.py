@@ -1,4 +1,4 @@
-# Generated from book/feature_extraction.ipynb, digest 3ed0e8de. To carry an edit back:
+# Generated from book/feature_extraction.ipynb, digest 2c6be8bb. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module feature_extraction
 # %% [markdown]
 r"""
@@ -39,14 +39,15 @@ r"""
 
 Attention inside a [window](glossary.md#term-window) is cheap and blind: a
 token in the top left corner never meets one in the bottom right. GCViT's
-answer is to summarise the whole map once in each level, and to ask every window
-with that summary, the **global query**.
+answer is to summarise the whole map once in each level. In every second block of
+the level, that summary, the **global query**, asks every window. In the other
+blocks the tokens of each window ask each other.
 
 The global query has as many tokens as one window. In attention, each token that
-asks gets one answer, and here the answers become the new tokens of the window
+asks gets one answer, and here the answers are added to the tokens of the window
 that was asked. So a window of 7×7 tokens needs a query of 7×7 tokens, one for
-each place. The same query asks all windows. The answers differ, since each
-window answers with its own tokens.
+each place. The same query asks all windows of an image. The answers differ,
+since each window answers with its own tokens.
 
 A map of 56×56 tokens therefore goes through three halvings: 56, 28, 14, 7. Each
 halving is one `FeatureExtraction`: the fused MBConv of
@@ -104,7 +105,9 @@ for level, (size, window) in enumerate([(56, 7), (28, 7), (14, 14), (7, 7)]):
 r"""
 $K = 0$ means that one window covers the whole map. Then there is nothing to
 shrink, and the query is as large as the map. One `FeatureExtraction` without
-pooling remains, so that the query is still computed with weights of its own.
+pooling remains, so that the query is still computed with weights of its own. It
+also stays what it was at the start of the level, while the map changes from
+block to block.
 
 The paper describes all this in its section "Global Query Generator"; the
 official classes are `GlobalQueryGen` and `FeatExtract` in
@@ -141,8 +144,8 @@ r"""
 The maximum keeps all of it, the mean a few thousandths. A detail in one corner
 can only be asked about if the summary still holds it.
 
-**Why a branch, and why it is added.** Pooling knows each channel alone, and 3×3
-neighbours. The fused MBConv mixes the channels, and its squeeze and excitation
+**Why a branch, and why it is added.** Pooling treats each channel alone, and
+sees 3×3 neighbours. The fused MBConv mixes the channels, and its squeeze and excitation
 looks at the whole map. Its result is added to the map, so it has to learn a
 correction only: without it, or with zeros in its weights, the plain pooling
 remains, which already is a summary.
@@ -156,7 +159,8 @@ whole map.
 
 Take a row of eight negative values. Max-pooling reads three neighbours, moves on
 by two, and so reads one position beyond the left end. PyTorch pads with minus
-infinity there: it is smaller than any value, so it never wins.
+infinity there: it is smaller than any value, so it never wins. (The pad at the
+right end is not read, as in [Reduce size](reduce_size.ipynb).)
 """
 
 # %% tags=["active-ipynb"]
@@ -486,7 +490,7 @@ package keras_cv_attention_models does that in its version 1.4.3.
 2. (3 minutes, easy) Why would a global query of twice as many tokens not fit, even if it held more detail?
 3. (3 minutes, easy) Why does padding a max-pooling with minus infinity never put an infinity into the result?
 4. (5 minutes, medium) For which maps does padding with zeros break nothing?
-5. (15 minutes, hard) An experiment. Ask each photograph with the other one's query. In every level of `nano`, let `level.q_global_gen.call` return the queries of `pair` in reverse order, `ops.flip(…, axis=0)`. How sure of its answers is `nano` before and after? `decode_predictions(nano(pair), class_names("nano"), top=1)` gives them. Predict first: will it take the cat for a rocket?
+5. (15 minutes, hard) An experiment. Ask each photograph with the other one's query. In every level of `nano`, let `level.q_global_gen.call` return the queries of `pair` in reverse order, `ops.flip(…, axis=0)`. How sure of its answers is `nano` before and after? `decode_predictions(nano(pair), class_names("nano"), top=1)` gives them. Predict first: will the two answers change places?
 6. (15 minutes, medium) Write `FeatureExtraction` yourself, without an infinity: repeat the values at the border with `ops.pad(…, mode="symmetric")`. What does `check.layer(yours, "feature_extraction")` say?
 
 <details><summary>Answer to 1</summary>
@@ -497,7 +501,7 @@ Three: 64 is $8 \cdot 2^3$, and 80 is $10 \cdot 2^3$. The query is (1, 8, 10, 32
 
 <details><summary>Answer to 2</summary>
 
-Attention gives one answer for each token of the query, and the answers become the window's new tokens. Twice as many answers would have no place in the window.
+Attention gives one answer for each token of the query, and each answer is added to one token of the window. Twice as many answers would have no tokens to go to.
 
 </details>
 
