@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest bba5528a. To carry an edit back:
+# Generated from book/model.ipynb, digest a6018baa. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -7,6 +7,9 @@ r"""
 At the end of this chapter you have `GCViT`, the whole model, in each of the
 official sizes. You know which image sizes it takes, and you have seen that its
 answers are the official ones.
+
+About 25 minutes to read. Easy: the parts are there, and this chapter puts them in
+line.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
@@ -22,7 +25,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"figure": {"caption": "You are here: the whole, with the norm, the mean and the head that turn a map into classes.", "name": "figure-model-map"}, "image": {"alt": "Map of GCViT in four rows; the box with norm, mean and head at the end of the second row is highlighted."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "All the parts of the model. This chapter adds the last ones, the norm, the mean and the head at the right end of the second row, and connects that row.", "name": "figure-model-map"}, "image": {"alt": "Map of GCViT in four rows; the box with norm, mean and head at the end of the second row is highlighted."}} tags=["active-ipynb", "hide-input"]
 r"""
 plots.model_map("model")
 """
@@ -31,14 +34,14 @@ plots.model_map("model")
 r"""
 ## The idea
 
-All parts are there; what is left is to put them in line. The
+All parts are there. What is left is to put them in line. The
 [stem](patch_embed.ipynb) turns an image into a map of tokens. Four
 [levels](level.ipynb) refine it, each on half the resolution and twice the
 channels of the one before. The head normalises the last map, averages it over
 all positions, and gives each class a score.
 """
 
-# %% mystnb={"figure": {"caption": "The maps of XXTiny from the side, not to scale: their height shrinks while their channels, the width, grow.", "name": "figure-model-shapes"}, "image": {"alt": "Row of maps that shrink in size and grow in depth: image 224 by 224, stem 56 by 56 with 64 channels, then 28 by 28 with 128, 14 by 14 with 256, twice 7 by 7 with 512 channels, and 1000 classes."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "The maps of XXTiny from the side, not to scale: their height shrinks while their channels, the width, grow.", "name": "figure-model-shapes"}, "image": {"alt": "Row of maps that shrink in size and grow in depth: image 224 by 224, stem 56 by 56 with 64 channels, then 28 by 28 with 128, 14 by 14 with 256, twice 7 by 7 with 512 channels, and 1000 classes."}} tags=["active-ipynb", "hide-input"]
 r"""
 axes = plots.canvas(19, 4.2, figure_width=9)
 sizes = [(224, 3), (56, 64), (28, 128), (14, 256), (7, 512), (7, 512)]
@@ -58,14 +61,70 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-The figure shows what each part returns; a level's map is halved already, except
-in the last.
+The figure shows what each part returns. A level's map is already halved there,
+except in the last level, which does not halve it.
+
+What comes after the levels is new:
+
+$$p = \mathrm{softmax}\!\left(W\,\overline{\mathrm{LN}(x)} + b\right),$$
+
+where $x$ is what the last level returns, $\mathrm{LN}$ is
+[layer normalisation](glossary.md#term-layer-normalisation), and the bar is the mean
+over positions. What goes into the softmax is called the logits, one for each class.
+
+### By hand
+
+Take a last map of four positions with two channels, and two classes. Layer
+normalisation subtracts the mean of a position's channels, and divides by their
+standard deviation. With two channels, only the sign of their difference is left:
+(4, 2) becomes (1, −1). Let the head double each channel: $W$ has 2 on its diagonal
+and 0 elsewhere, and $b = 0$.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+import numpy as np
+from keras import layers, ops
+
+
+def answer_by_hand(x):
+    normal = layers.LayerNormalization(epsilon=1e-5)(x)
+    mean = ops.mean(normal, axis=0)
+    logits = 2 * mean
+    steps = {"mean": mean, "logits": logits, "answer": ops.softmax(logits)}
+    for name, values in steps.items():
+        print(f"{name:8}", ops.convert_to_numpy(values).round(3))
+
+
+x = np.array([[4, 2], [0, 6], [5, 1], [7, 3]], "float32")
+answer_by_hand(x)
+"""
+
+# %% [markdown]
+r"""
+Three positions vote for the first channel and one for the second, so the mean is
+$(3 - 1)/4 = 0.5$ and its opposite. The logits are 1 and −1, and the softmax makes
+$e / (e + e^{-1}) = 0.88$ of the first.
+
+**Predict, then see.** Multiply the whole map by 100. Which of the three lines
+change?
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+answer_by_hand(100 * x)
+"""
+
+# %% [markdown]
+r"""
+None. Each position is normalised on its own, so only how its channels compare with
+one another gets through, not how large they are. Each position has one vote.
 
 ## The code
 
 The constructor makes the parts, and `build` creates every variable, so that a
-checkpoint always finds its place. Nothing else than `build` or a call fixes the
-size of the images.
+checkpoint always finds its place. Only `build`, or a call on images, fixes their
+size.
 """
 
 # %%
@@ -271,13 +330,6 @@ class GCViT(keras.Model):
 
 # %% [markdown]
 r"""
-The answer is
-
-$$p = \mathrm{softmax}\!\left(W\,\overline{\mathrm{LN}(x)} + b\right),$$
-
-where $x$ is what the last level returns, and the bar is the mean over
-positions. What goes into the softmax is called the logits.
-
 The size of the images says how often each level halves its map, and so how many
 layers each query generator has.
 
@@ -295,17 +347,18 @@ since all later ones build on them.
 > **Why `head` and not `classifier`.** Attribute names are addresses. A
 > checkpoint stores the head's weights under `head`; another name here, and
 > released weights would not load. Keras visits the attributes in alphabetical
-> order, and next meets `layers`, its own list of the model's layers. What lies
-> in a list goes by its class, and is counted from the second on:
-> `layers/level`, `layers/level_1`. So the stem is `layers/patch_embed`, and the
-> norm `layers/layer_normalization`. The [architecture page](architecture.md)
-> lists them all.
+> order, and after `head` it meets `layers`, its own list of the model's layers. What
+> lies in a list is stored under the name of its class, and numbered from the second
+> on: `layers/level`, `layers/level_1`. So the stem is `layers/patch_embed`, and the
+> norm `layers/layer_normalization`. A page of its own has
+> [the name of every tensor](tensor_names.md).
 
 ## The proof
 
-XXTiny on a photograph. First the map that each level refines. This is the
-pyramid that detectors and segmenters want: a quarter, an eighth, a 16th and a
-32nd of the image, with the stem's map before it.
+First the shapes, of XXTiny on a photograph. `feature_maps` gives the map that each
+level refines: the pyramid that detectors and segmenters want, at a quarter, an
+eighth, a 16th and a 32nd of the image's height and width, with the stem's map
+before it.
 """
 
 # %% tags=["active-ipynb"]
@@ -333,7 +386,11 @@ assert model.count_params() == 11_995_428
 
 # %% [markdown]
 r"""
-11,995,428 parameters, the official number. Where are they?
+11,995,428 parameters, the official number.
+
+**Predict, then see.** Level 0 has the largest map, 64 times as many tokens as level
+3. Level 3 has eight times as many channels as level 0. Which of the two has more
+parameters, and how many times as many?
 """
 
 # %% mystnb={"figure": {"caption": "Where the parameters of XXTiny are: almost all in the last two levels, whose maps are small and deep.", "name": "figure-model-parameters"}, "image": {"alt": "Bar chart of parameters: the stem and levels 0 and 1 have less than a million each, levels 2 and 3 more than five million each, the norm almost none, the head half a million."}} tags=["active-ipynb"]
@@ -349,8 +406,13 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-And the numbers. The small official model has its own configuration; its logits
-come from the official code in float64.
+A parameter is used at every position, so the size of a map does not count. The
+channels count twice: a dense layer from $C$ to $C$ channels has $C^2$ weights. Eight
+times the channels would make 64 times the parameters; it is 30 times, because
+level 0 makes its query in more steps and has a `ReduceSize`, and level 3 has none.
+
+Then the numbers. The small official model has its own configuration. Its logits
+come from the official code in float64, for two images in one batch.
 """
 
 # %% tags=["active-ipynb"]
@@ -364,25 +426,50 @@ small = {
     "head_activation": None,
 }
 difference = check.parity(GCViT(**small), "model")
-print(f"max |Δ| / std = {difference:.5f}")
+print(f"max |Δ| / std = {difference:.1e}, for two images")
 assert difference < check.TOLERANCE
 """
 
 # %% [markdown]
 r"""
+That is rounding to float32, here with TensorFlow. The
+[front page](intro.md#what-you-need) shows the answers of JAX and PyTorch beside it.
+
 ## Image sizes
 
 Each level has [its rule](level.ipynb): its map is $2^K$ windows high and wide.
 [`check_image_size`](api.md#gcvit.check_image_size) carries it to the image, and
 [`windows_for`](api.md#gcvit.windows_for) chooses windows for an image of yours.
-Ask before you build:
+In numbers, for 224 pixels: the stem leaves $224 / 4 = 56$ rows, and
+$56 = 7 \cdot 2 \cdot 2 \cdot 2$, so level 0 has 8 windows of 7 one above the other,
+and $K = 3$.
+
+**Predict, then see.** The windows of most variants are 7, 7, 14 and 7. Which of the
+sizes 221, 224, 256, 336 and 448 fit them?
 """
 
 # %% tags=["active-ipynb"]
 r"""
 from gcvit import check_image_size, windows_for
 
-print(check_image_size(224, (7, 7, 14, 7)))
+for size in (221, 224, 256, 336, 448):
+    try:
+        print(size, "fits, K =", check_image_size(size, (7, 7, 14, 7)))
+    except ValueError:
+        print(size, "does not fit")
+"""
+
+# %% [markdown]
+r"""
+221 fits, since a convolution of stride 2 rounds up: 221 pixels give 111, then 56,
+as 224 do. 448 is twice 224, so each $K$ is larger by one. 336 pixels give 84 rows,
+12 windows of 7, and 12 is not a power of two.
+
+What to do about 256? The error says it, and so does `windows_for`:
+"""
+
+# %% tags=["active-ipynb"]
+r"""
 print(windows_for((256, 320)))
 try:
     check_image_size(256, (7, 7, 14, 7))
@@ -392,12 +479,11 @@ except ValueError as error:
 
 # %% [markdown]
 r"""
-Does your image fit? Here are two sizes with the windows of most variants. For
-224×224 pixels, a window doubled $K$ times is the whole map. For 256×256 pixels
-a strip is left over.
+Here are two of these sizes, drawn. For 224×224 pixels, a window doubled $K$ times is
+the whole map. For 256×256 pixels a strip is left over.
 """
 
-# %% mystnb={"figure": {"caption": "The maps of two image sizes, with the windows of XXTiny. Highlighted: the windows fit.", "name": "figure-model-image-sizes"}, "image": {"alt": "Two rows of four maps with the lines of their windows. For 224 by 224 pixels all four maps are filled with whole windows, K is 3, 2, 0 and 0. For 256 by 256 pixels each map leaves a strip of tokens on its right and lower side, and none fits."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "The maps of two image sizes, with the windows of XXTiny. Highlighted: the windows fit.", "name": "figure-model-image-sizes"}, "image": {"alt": "Two rows of four maps with the lines of their windows. For 224 by 224 pixels all four maps are filled with whole windows, K is 3, 2, 0 and 0. For 256 by 256 pixels each map leaves a strip of tokens on its right and lower side, and none fits."}} tags=["active-ipynb", "hide-input"]
 r"""
 from gcvit.sizes import halvings, level_maps
 
@@ -420,15 +506,11 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-Type the size of your own images, and windows as you would pass them to `GCViT`.
-Try 336×336 with the windows of `xxtiny`: they fill the maps of levels 0 and 1,
-and still do not fit. Why? Then type 240×320 and ask for windows for this image.
-Which levels halve their maps less often than the official ones, and why?
+Now type the size of your own images, and windows as you would pass them to `GCViT`.
+Then type 240×320, and ask for windows for this image. Which levels halve their maps
+less often than those of `xxtiny`, and why?
 
 <details><summary>Answer</summary>
-
-At 336×336 pixels the maps of levels 0 and 1 are 12 and 6 windows high, and
-those are no powers of two. Levels 2 and 3 are not filled at all.
 
 At 240×320 pixels level 0 halves its map twice, not three times, and level 1
 once, not twice. Their maps are 60 and 30 rows high, and halving ends at 15,
@@ -437,7 +519,7 @@ which is odd.
 </details>
 """
 
-# %% tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide the figure's code", "code_prompt_show": "Show the figure's code"} tags=["active-ipynb", "hide-input"]
 r"""
 from gcvit import VARIANTS
 
@@ -453,10 +535,18 @@ r"""
 ## The variants
 
 What sets the official sizes apart is a handful of numbers. The four smallest
-have no `layer_scale`. One variant is the book's own: `nano`, which a laptop can
-train, and which the [next chapter](pretrained.ipynb) asks what it sees.
-[`gcvit.variants`](api.md#gcvit.VARIANTS) has a row for each, with all that is
-known of it.
+have no `layer_scale`. `large_21k` has the numbers of `large`: it is the same model,
+trained on ImageNet-21K first. NVIDIA reports its accuracy, but published no weights
+of it; those with larger images, `large_21k_384` and `large_21k_512`, have some.
+
+One variant is the book's own: `nano`, which a laptop can train, and which the
+chapter [Pretrained](pretrained.ipynb) asks what it sees. Its images have 64 pixels,
+although it learned from CIFAR-10, whose pictures have 32: they are enlarged, so that
+level 0 has 4×4 windows and level 1 has 2×2. With 32 pixels, only level 0 would have
+more than one window, and so anything for a global query to connect.
+
+[`gcvit.VARIANTS`](api.md#gcvit.VARIANTS) has a row for each, and the
+[architecture page](architecture.md#variants) has a table of them.
 """
 
 # %% tags=["active-ipynb"]
@@ -469,7 +559,7 @@ for name in ("nano", "xxtiny", "large"):
 r"""
 ## What can go wrong
 
-Every mistake of the chapters before ends here, in the logits. How much does a
+Every mistake of the chapters before ends up here, in the logits. How much does a
 small one matter? Let the normalisations of all blocks use Keras's own epsilon.
 """
 
@@ -477,23 +567,23 @@ small one matter? Let the normalisations of all blocks use Keras's own epsilon.
 r"""
 model = GCViT(**small)
 check.parity(model, "model")
-(image,), expected = check.official("model")
+(images,), expected = check.official("model")
 for level in model.levels:
     for block in level.blocks:
         block.norm1.epsilon = block.norm2.epsilon = 1e-3
-difference = check.difference(model(image), expected)
-print(f"max |Δ| / std = {difference:.4f}")
+difference = check.difference(model(images), expected)
+print(f"max |Δ| / std = {difference:.1e}")
 assert difference > check.TOLERANCE
 """
 
 # %% [markdown]
 r"""
-A difference in the third decimal looks like rounding. It is two hundred times
-the bound.
+A difference in the third decimal looks like rounding. It is three hundred times the
+bound.
 
 Loading into the wrong model is an error that says what differs, and nothing is
-lost: the model keeps its weights. Plain Keras would change some of them first.
-[`gcvit.checkpoints`](api.md#checkpoints) sees to that.
+lost: [`gcvit.checkpoints`](api.md#checkpoints) sees to it that the model keeps its
+weights. Plain Keras would change some of them first.
 """
 
 # %% tags=["active-ipynb"]
@@ -516,7 +606,8 @@ assert all(map(np.array_equal, before, other.get_weights()))
 
 # %% [markdown]
 r"""
-And so is loading too early, which plain Keras passes over without a word.
+Loading too early is an error as well. Plain Keras passes over it without a word,
+and loads nothing.
 """
 
 # %% tags=["active-ipynb"]
@@ -532,30 +623,58 @@ r"""
 ## Summary
 
 - `GCViT` is a stem, four levels and a head; the variants differ in a few numbers.
-- An image size works if every level's map is $2^K$ windows high and wide; `check_image_size` tells, `windows_for` helps.
+- An image size works if every level's map is $2^K$ windows high and wide. `check_image_size` tells you, and `windows_for` finds windows that fit.
 - The small model's answers equal the official ones to five decimals of their spread.
 
 ## Exercises
 
-1. Which windows does a model for 512×512 pixels need, if its levels halve as often as the official ones?
-2. Level 3 has 30 times the parameters of level 0. Does a dense layer between equal widths also cost more multiplications there? (It costs tokens · channels².)
-3. Why does the model refuse an image of another size, although every convolution would take it?
-4. You rename `head` to `classifier`. What breaks, and what still works?
-5. Write the small official model yourself, in twenty lines: a `keras.Model` with the settings in `small`. Check it with `check.layer(yours, "model")`.
+1. (3 minutes, easy) Which windows does a model for 512×512 pixels need, if its levels halve as often as the official ones?
+2. (5 minutes, medium) Level 3 has 30 times the parameters of level 0. Does a dense layer between equal widths also cost more multiplications there? (It costs tokens · channels².)
+3. (5 minutes, medium) Why does the model refuse an image of another size, although every convolution would take it?
+4. (3 minutes, easy) You rename `head` to `classifier`. What breaks, and what still works?
+5. (10 minutes, easy) An experiment. `check.MISTAKES` lists known mistakes, and `with check.mistaken(model, name):` lets a model make one. Which of them change the logits of the small official model most, and which least? Write down the first and the last three before you run it.
+6. (20 minutes, medium) Write the small official model yourself, in twenty lines: a `keras.Model` with the settings in `small`. Check it with `check.layer(yours, "model")`.
 
-<details><summary>Answers to 1, 2, 3 and 4</summary>
+<details><summary>Answer to 1</summary>
 
-1. 16, 16, 32 and 16: the maps are 128, 64, 32 and 16, halved three times, twice, and never.
-2. No. Level 0 has 64 times as many tokens as level 3, and an eighth of its channels: 64 · 1 against 1 · 64.
-3. The number of halvings is fixed when the model is built, and with it the layers of the query generators. At 448×448 the same windows fit, with one halving more in each level; at other sizes the windows change too, and with them the bias tables.
-4. Checkpoints store the head's weights under `head`, so released weights do not load. Everything else works: the model computes the same, and can be trained.
+16, 16, 32 and 16: the maps are 128, 64, 32 and 16 rows high, halved three times, twice, and never.
 
 </details>
 
-The solution to 5 is folded below.
+<details><summary>Answer to 2</summary>
+
+No. Level 0 has 64 times as many tokens as level 3, and an eighth of its channels: 64 · 1 against 1 · 64.
+
+</details>
+
+<details><summary>Answer to 3</summary>
+
+The number of halvings is fixed when the model is built, and with it the layers of the query generators. The same windows also fit 448×448 pixels, but there each level halves once more. At most other sizes the windows would have to change, and with them the bias tables, which are weights.
+
+</details>
+
+<details><summary>Answer to 4</summary>
+
+Checkpoints store the head's weights under `head`, so released weights do not load. Everything else works: the model computes the same, and can be trained.
+
+</details>
+
+The solutions to 5 and 6 are code. They are folded below, and were run.
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution to 5", "code_prompt_show": "Show the solution to 5"} tags=["active-ipynb", "hide-cell"]
+r"""
+model = GCViT(**small)
+check.parity(model, "model")
+found = {}
+for name in check.MISTAKES:
+    with check.mistaken(model, name):
+        found[name] = check.difference(model(images), expected)
+for name in sorted(found, key=found.get, reverse=True):
+    print(f"{name:18}{found[name]:.1e}")
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide the solution to 6", "code_prompt_show": "Show the solution to 6"} tags=["active-ipynb", "hide-cell"]
 r"""
 class MyGCViT(keras.Model):
     def __init__(self):
