@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest a6018baa. To carry an edit back:
+# Generated from book/model.ipynb, digest bd92d14a. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -406,10 +406,11 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-A parameter is used at every position, so the size of a map does not count. The
-channels count twice: a dense layer from $C$ to $C$ channels has $C^2$ weights. Eight
-times the channels would make 64 times the parameters; it is 30 times, because
-level 0 makes its query in more steps and has a `ReduceSize`, and level 3 has none.
+Level 3, 30 times as many. A parameter is used at every position, so the size of a
+map does not count. The channels count twice: a dense layer from $C$ to $C$ channels
+has $C^2$ weights, and eight times the channels make 64 times the weights. For the
+blocks that is about what you find in the table. But level 0 makes its query in three
+steps and ends in a `ReduceSize`; level 3 makes it in one, and has none.
 
 Then the numbers. The small official model has its own configuration. Its logits
 come from the official code in float64, for two images in one batch.
