@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest 2a705558. To carry an edit back:
+# Generated from book/block.ipynb, digest cd9f78f7. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""
@@ -6,7 +6,7 @@ r"""
 
 At the end of this chapter you have `Block`, the transformer block of GCViT,
 and what it needs: `window_partition` and `window_reverse`, which cut a map
-into windows and put it together again, `MLP`, and `DropPath`.
+into windows and join them again, `MLP`, and `DropPath`.
 
 About 30 minutes to read. Medium: reshapes and transposes take the most care.
 """
@@ -84,7 +84,8 @@ the [layer scale](glossary.md#term-layer-scale): two vectors of $C$ learned
 factors, which only the larger variants have. They start at `layer_scale`, in
 those variants 0.00001, so each block begins as almost the identity, and learns
 how large its corrections should be. The idea is from
-[CaiT](https://arxiv.org/abs/2103.17239). The official class is `GCViTBlock` in
+[CaiT](https://arxiv.org/abs/2103.17239), where it makes deep transformers easier
+to train. The official class is `GCViTBlock` in
 [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
 
 ### By hand
@@ -430,7 +431,8 @@ r"""
 4. `norm2`, like `norm1`, on the sum. Then `mlp`, `gamma2`, another `DropPath`, and
    add the sum of step 3.
 
-Both paths are dropped at the same rate, `path_drop`, each by its own chance.
+Both branches are dropped at the same rate, `path_drop`, independently of each
+other.
 `dropout` goes to the attention's output and to the MLP, `attention_dropout` to
 the attention's weights.
 
@@ -644,10 +646,10 @@ print(f"layer_scale=1e-5 moves the input by {moved:.0e}")
 
 # %% [markdown]
 r"""
-It is not half: the second branch works on $y$, and with a halved first branch,
-$y$ is another. The fresh block is almost the identity: what it adds is a few hundred-thousandths
-of the input's standard deviation. The package's tests also compare
-blocks with layer scale with the official ones.
+It is not half. The second branch works on $y$, and with a halved first branch $y$
+is different. The fresh block is almost the identity: what it adds is a few
+hundred-thousandths of the input's standard deviation. The package's tests also
+compare a model with layer scale with the official one.
 
 ## What can go wrong
 
@@ -738,6 +740,12 @@ The factors $\gamma_1$ and $\gamma_2$ are learned, too. Their gradients contain 
 <details><summary>Answer to 4</summary>
 
 The first 49 in reading order: row 0, and the left three quarters of row 1. So tokens from both ends of the map attend to one another, and neighbours in the rows below do not. Shapes, names and the way back are right, and only the numbers tell.
+
+</details>
+
+<details><summary>Answer to 5</summary>
+
+Without its MLPs `nano` still says cat, with less confidence. Without its attentions it does not. That is one picture, and a model that was never trained with parts missing. The MLPs may still be needed for others.
 
 </details>
 

@@ -1,4 +1,4 @@
-# Generated from book/level.ipynb, digest a9c81b2f. To carry an edit back:
+# Generated from book/level.ipynb, digest 5844273a. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
@@ -39,6 +39,10 @@ block. Then local and global blocks alternate: first the tokens of each window
 attend to one another, then the summary of the whole map puts its questions to
 each window. At the end the map is halved for the next level, except in the last
 one.
+
+Why both kinds? In a local block the queries of a window fit its content, but know
+nothing else. In a global block they know the whole map, but all windows get the
+same ones.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "A level of four blocks, from top to bottom. The global query is made once, from the level's input, and goes to every second block.", "name": "figure-level-steps"}, "image": {"alt": "Diagram of a level of depth four. On the right, the map goes down through block 0, local, block 1, global, block 2, local, block 3, global, and ReduceSize. On the left, the map goes to the GlobalQueryGenerator, whose global query goes to blocks 1 and 3."}} tags=["active-ipynb", "hide-input"]
@@ -86,10 +90,11 @@ be $2^K$ windows high and $2^K$ windows wide, with the same whole number $K$:
 $$H = h \cdot 2^K, \qquad W = w \cdot 2^K, \qquad K \ge 0$$
 
 $K$ is the number of halvings, and the map has $M = 2^K \cdot 2^K = 4^K$ windows.
-For 224×224 pixels, the levels of XXTiny have maps of 56, 28, 14 and 7 tokens a
-side and windows of 7, 7, 14 and 7. So $K$ is 3, 2, 0 and 0.
+For 224×224 pixels, the levels of XXTiny have maps of 56, 28, 14 and 7 tokens on
+each side and windows of 7, 7, 14 and 7. So $K$ is 3, 2, 0 and 0.
 
-Neither maps nor windows have to be square.
+Neither maps nor windows have to be square. A level is built for one size of its
+map, and keeps it.
 
 **Predict, then see.** A map has 64×80 tokens. Which windows fit, and what is $K$
 for each?
@@ -146,12 +151,12 @@ A call makes the global query from the level's input, once. Then the map goes
 through the blocks in their order, and the global ones also receive the query.
 `down` comes last. So `(B, H, W, C)` becomes `(B, ⌈H/2⌉, ⌈W/2⌉, 2C)`.
 
-A checkpoint finds the weights under these three names. In the list it goes by the
-class and counts: `blocks/block`, `blocks/block_1`, and so on. So the blocks' class
-must be called `Block`.
+A checkpoint finds the weights under these three names. In the list, a block goes
+by its class and a number: `blocks/block`, `blocks/block_1`, and so on. So the class
+of the blocks must be called `Block`.
 
 In the code, `refine` runs the blocks, and `call` halves the map after them. They
-are apart because a detector or a segmenter wants each level's map before it is
+are apart because a detector or a segmenter needs each level's map before it is
 halved.
 """
 
@@ -415,18 +420,19 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-Read it row by row.
+What the table says:
 
 - **Attention alone crosses nothing.** After one local block or two, and after the
   global block with the old query, all windows but the corner's are as they were.
 - **The global query reaches every window**, but not evenly. The change is clear
   at one place, the top left of every window: there are the queries that summarise
   the corner. The median token outside changes by less than a thousandth of a standard
-  deviation, because the other queries learn of the corner only by means, in the
-  generator's squeeze and excitation.
+  deviation: the queries of other regions learn of the corner only by the means that
+  the generator's squeeze and excitation takes.
 - **`ReduceSize` mixes, too**, without any query. Its squeeze and excitation
   multiplies each channel by a factor that depends on the whole map. So the change
-  is small and about the same everywhere.
+  is small and about the same everywhere. (Its convolutions also reach a token or
+  two across each border.)
 
 So what is special about the global query? Squeeze and excitation tells all
 positions the same: one factor for each channel. The global query has a token for
@@ -581,7 +587,7 @@ r"""
 ## Summary
 
 - A level makes one global query from its input, and its odd blocks use it.
-- Attention never crosses a window; the global query brings a summary of the whole map to each of them, with its places.
+- Attention never crosses a window; the global query brings a summary of the whole map, region by region, to all of them.
 - A map fits if it is $2^K$ windows high and $2^K$ windows wide.
 
 ## Exercises
@@ -590,7 +596,7 @@ r"""
 2. (5 minutes, easy) Does a map of 48×96 fit windows of 6×6? Of 6×12? Of 12×24?
 3. (5 minutes, medium) One corner of the map changed. Why is the map after the global block different everywhere, although no window attends to another? And why by so much more at one place in each window?
 4. (5 minutes, medium) Could a level of depth 1 do without its query generator? What would break?
-5. (10 minutes, easy) An experiment. Random weights may exaggerate, or the opposite. Measure the same six runs in the first level of `nano`, which was trained: its input is `nano.patch_embed(preprocess(chelsea(), 64))`, its windows are 4×4; take a corner of 2×2. Which way carries more here, the global query or `ReduceSize`, at the median and at most? Predict before you run it.
+5. (10 minutes, easy) An experiment. The weights above are random, and trained ones may behave differently. Measure the same six runs in the first level of `nano`, which was trained: its input is `nano.patch_embed(preprocess(chelsea(), 64))`, its windows are 4×4; take a corner of 2×2. Which way carries more here, the global query or `ReduceSize`, at the median and at most? Predict before you run it.
 6. (20 minutes, medium) Write a level of two blocks yourself, for a map of 28×28 with 16 channels: windows of 7×7, two heads, MLPs three times as wide. Check it with `check.layer(yours, "level")`.
 
 <details><summary>Answer to 1</summary>
@@ -614,6 +620,12 @@ The global query is made from the whole map, the corner included. Squeeze and ex
 <details><summary>Answer to 4</summary>
 
 Its output would be the same. But checkpoints hold the generator's weights, and a model without them is not the one that was saved, so they would not load.
+
+</details>
+
+<details><summary>Answer to 5</summary>
+
+As with random weights, only more so: at most, the global query carries far more; at the median, `ReduceSize` does. With both together the median is larger than with either: the convolutions of `ReduceSize` spread what the query has brought.
 
 </details>
 

@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest 2b3b108f. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest 00e3b2fa. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
@@ -54,9 +54,12 @@ GCViT alternates two kinds of attention.
   [previous chapter](feature_extraction.ipynb), a summary of the whole map. All
   windows of an image get the same one.
 
-Each query produces one token of the output. The query at place $p$ writes the
-token at place $p$ of the window, in global attention of every window. So the
-global query must be exactly as large as a window.
+Each query produces one token of the output: the query at place $p$ writes the
+token at place $p$ of its window. In global attention it writes that token in every
+window. So the global query must be exactly as large as a window.
+
+The queries alone carry news from the rest of the map. They decide how the values
+of a window are mixed, and the values are still the window's own.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "The two kinds of attention differ in one thing, the origin of the queries. Highlighted: in global attention they come from the whole map.", "name": "figure-window-attention-kinds"}, "image": {"alt": "Two diagrams. Local attention: queries, keys and values all come from the window. Global attention: keys and values come from the window, the queries come from the whole map."}} tags=["active-ipynb", "hide-input"]
@@ -96,15 +99,15 @@ Six numbers make up the shapes of this chapter:
 
 The windows of all images lie in one batch, `(B·M, N, C)`, image after image.
 
-One word needs care. **A query** is one vector: each token of a window has one in
+One word needs care. **A query** is one vector: each place of a window has one in
 each head, with $d$ numbers. **The global query** is a whole tensor: one for each
 image, `(h, w, C)`. It holds the queries of all $N$ places and all heads.
 
 For one window and one head, $q$, $k$ and $v$ are matrices with a row for each of
-the $N$ tokens. With a bias $b_{ij}$, which depends on how far token $i$ and
-token $j$ are apart:
+the $N$ tokens. $b$ is a matrix of biases: $b_{ij}$ depends on where token $i$
+lies, seen from token $j$. Then
 
-$$A = \mathrm{softmax}\!\left(\frac{q\,k^\top}{\sqrt{d}} + b_{ij}\right),
+$$A = \mathrm{softmax}\!\left(\frac{q\,k^\top}{\sqrt{d}} + b\right),
 \qquad y = A\,v$$
 
 Row $i$ of the scores belongs to query $i$, column $j$ to key $j$. The softmax
@@ -126,8 +129,8 @@ $\sqrt{d} = 1$. In reading order the tokens are 0, 1, 1 and 2.
 
 The bias comes first. A query and a key are at most one row and one column apart:
 $-1$, 0 or 1, counted from the key to the query. That makes $3 \cdot 3 = 9$
-offsets. Add 1 to both, so that nothing is negative, and number them row by row,
-from 0 to 8.
+offsets. Add 1 to the rows and to the columns, so that nothing is negative, and
+number the offsets row by row, from 0 to 8.
 """
 
 # %% tags=["active-ipynb"]
@@ -200,8 +203,8 @@ print("output", (weights @ v).round(3))
 r"""
 The powers of token 1 are 2, 2, 2 and 4. Their sum is 10, so the weights are 0.2,
 0.2, 0.2 and 0.4, and the output is
-$0.2 \cdot 0 + 0.2 \cdot 1 + 0.2 \cdot 1 + 0.4 \cdot 2 = 1.2$. The first of the
-four powers would be 1 without the bias: that is what the key on the left gains.
+$0.2 \cdot 0 + 0.2 \cdot 1 + 0.2 \cdot 1 + 0.4 \cdot 2 = 1.2$. Without the bias
+the first power would be 1: the bias doubles it, for the key on the left.
 Token 0 has the query 0 and no key on its left, so all its scores are 0, and it
 gets the plain mean of the values.
 
@@ -221,10 +224,10 @@ from gcvit.sizes import check_tokens, size_pair, windows_per_image
 r"""
 ### Where a token is
 
-Attention does not know where its tokens are. Shuffle the tokens of a window:
-local attention gives the same outputs, shuffled the same way, and global
-attention gives the same outputs in the same order. The bias is what tells places
-apart.
+Without a bias, attention does not know where its tokens are. Shuffle the tokens
+of a window: local attention gives the same outputs, shuffled the same way, and
+global attention gives the same outputs in the same order. The bias is what tells
+places apart.
 
 In a window of $h \times w$ tokens the row offset runs from $-(h-1)$ to $h-1$,
 and the column offset from $-(w-1)$ to $w-1$. That makes $(2h-1)(2w-1)$ offsets;
@@ -770,6 +773,12 @@ Its tokens stand in for the window's own queries. Each writes one token of the o
 <details><summary>Answer to 4</summary>
 
 Windows 64 to 127. With `tile`, every second window would get them, those with odd numbers: so half of each image's windows would be asked the other image's questions. With one image, `repeat` and `tile` give the same.
+
+</details>
+
+<details><summary>Answer to 5</summary>
+
+Yes, in all cases. The cat keeps the largest probability, and loses some of it when the local blocks have no biases; without those of the global blocks nothing is lost. So for this picture the biases help, and the model does not depend on them. One picture proves no more than that.
 
 </details>
 
