@@ -1,4 +1,4 @@
-# Generated from book/feature_extraction.ipynb, digest 2c6be8bb. To carry an edit back:
+# Generated from book/feature_extraction.ipynb, digest 47bddec3. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module feature_extraction
 # %% [markdown]
 r"""
@@ -262,8 +262,8 @@ class GlobalQueryGenerator(layers.Layer):
             halves the map, true keeps its size.
 
     Raises:
-        ValueError: if `keepdims` is no sequence or empty; when built with
-            fewer than 4 channels.
+        ValueError: if `keepdims` is not a sequence, or is empty; when built
+            with fewer than 4 channels.
 
     Source: paper, "Global Query Generator"; `GlobalQueryGen` in NVlabs/GCVit.
     """
@@ -389,7 +389,8 @@ _, spreads, directions = np.linalg.svd(tokens, full_matrices=False)
 colours = tokens @ directions[:3].T
 colours = (colours - colours.min(0)) / np.ptp(colours, axis=0)
 colours = colours.reshape(2, 4, 4, 3)
-print(f"kept: {(spreads[:3] ** 2).sum() / (spreads**2).sum():.0%}")
+share = (spreads[:3] ** 2).sum() / (spreads**2).sum()
+print(f"share of the variance in three directions: {share:.0%}")
 """
 
 # %% [markdown]
