@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest cd9f78f7. To carry an edit back:
+# Generated from book/block.ipynb, digest ae98f412. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""
@@ -612,6 +612,7 @@ times one half, added to what it received.
 
 # %% tags=["active-ipynb"]
 r"""
+keras.utils.set_random_seed(0)  # for the blocks' own weights
 x = keras.random.normal((2, 4, 4, 8), seed=0)
 plain = Block(2, 2, global_query=False)
 scaled = Block(2, 2, global_query=False, layer_scale=0.5)
