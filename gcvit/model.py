@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest bd92d14a. To carry an edit back:
+# Generated from book/model.ipynb, digest 38dc417c. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -363,7 +363,6 @@ before it.
 
 # %% tags=["active-ipynb"]
 r"""
-from keras import ops
 from skimage.data import chelsea
 
 photo = ops.image.resize(chelsea()[None] / 255.0, (224, 224))
@@ -376,6 +375,10 @@ print(f"{'answer':8}", tuple(model(photo).shape))
 # %% [markdown]
 r"""
 Then the whole table.
+
+**Predict, then see.** Level 0 has the largest map, 64 times as many tokens as level
+3. Level 3 has eight times as many channels as level 0. Which of the two has more
+parameters, and how many times as many?
 """
 
 # %% tags=["active-ipynb"]
@@ -386,11 +389,14 @@ assert model.count_params() == 11_995_428
 
 # %% [markdown]
 r"""
-11,995,428 parameters, the official number.
-
-**Predict, then see.** Level 0 has the largest map, 64 times as many tokens as level
-3. Level 3 has eight times as many channels as level 0. Which of the two has more
-parameters, and how many times as many?
+11,995,428 parameters, the official number, and level 3 has 30 times as many of them
+as level 0. A parameter is used at every position, so the size of a map does not
+count. The channels count twice: a dense layer from $C$ to $C$ channels has $C^2$
+weights, and eight times the channels make 64 times the weights. For the blocks
+alone, that is close: the architecture page has
+[every part's parameters](architecture.md#shape-ledger). But level 0 also makes its
+query in three steps and ends in a `ReduceSize`; level 3 makes it in one step, and
+has no `ReduceSize`.
 """
 
 # %% mystnb={"figure": {"caption": "Where the parameters of XXTiny are: almost all in the last two levels, whose maps are small and deep.", "name": "figure-model-parameters"}, "image": {"alt": "Bar chart of parameters: the stem and levels 0 and 1 have less than a million each, levels 2 and 3 more than five million each, the norm almost none, the head half a million."}} tags=["active-ipynb"]
@@ -406,12 +412,6 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-Level 3, 30 times as many. A parameter is used at every position, so the size of a
-map does not count. The channels count twice: a dense layer from $C$ to $C$ channels
-has $C^2$ weights, and eight times the channels make 64 times the weights. For the
-blocks that is about what you find in the table. But level 0 makes its query in three
-steps and ends in a `ReduceSize`; level 3 makes it in one, and has none.
-
 Then the numbers. The small official model has its own configuration. Its logits
 come from the official code in float64, for two images in one batch.
 """
@@ -544,7 +544,7 @@ One variant is the book's own: `nano`, which a laptop can train, and which the
 chapter [Pretrained](pretrained.ipynb) asks what it sees. Its images have 64 pixels,
 although it learned from CIFAR-10, whose pictures have 32: they are enlarged, so that
 level 0 has 4×4 windows and level 1 has 2×2. With 32 pixels, only level 0 would have
-more than one window, and so anything for a global query to connect.
+more than one window, and the global queries of the others would connect nothing.
 
 [`gcvit.VARIANTS`](api.md#gcvit.VARIANTS) has a row for each, and the
 [architecture page](architecture.md#variants) has a table of them.
