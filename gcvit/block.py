@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest ae98f412. To carry an edit back:
+# Generated from book/block.ipynb, digest 4cd4381f. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""
@@ -49,7 +49,7 @@ attends, and puts the windows back where they were.
 
 # %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "The two halves of a block: attention above, MLP below. Each half computes a correction and adds it to the map that it received, on the line above.", "name": "figure-block-steps"}, "image": {"alt": "Two rows of boxes. Above: x, norm1, cut into windows, attention, join, drop path, plus, y; a line carries x around them to the plus. Below: y, norm2, MLP, drop path, plus, z, and again a line that carries y to the plus."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(9.7, 5.2, figure_width=4.6)
+axes = plots.canvas(9.7, 5.2, figure_width=4.2)
 attention = [("norm1", 1.5), ("cut", 1.0), ("attention", 1.9), ("join", 1.0)]
 mlp = [("norm2", 1.5), ("MLP", 1.9)]
 for y, half, names in ((3.3, attention, "xy"), (0.6, mlp, "yz")):
@@ -208,7 +208,7 @@ from skimage.transform import resize
 photo = resize(chelsea()[:, 75:375], (224, 224), anti_aliasing=True)[None]
 windows = ops.convert_to_numpy(window_partition(photo, 56))
 whole = window_reverse(windows, 56, 224, 224)
-_, axes = plots.plt.subplots(4, 4, figsize=(4.5, 4.5), layout="constrained")
+_, axes = plots.plt.subplots(4, 4, figsize=(3.7, 3.7), layout="constrained")
 for number, axis in enumerate(axes.flat):
     axis.imshow(windows[number, ::2, ::2])
     axis.set_title(number, fontsize=8, pad=2)
@@ -228,15 +228,16 @@ row is a window of 2×3, as attention gets it: `(B·M, N)`.
 r"""
 tokens = np.arange(48).reshape(2, 4, 6, 1)
 cut = ops.convert_to_numpy(window_partition(tokens, (2, 3)))
-axes = plots.canvas(18, 9)
+axes = plots.canvas(17.6, 9, figure_width=4.2)
 for title, x, name, names, table in (
-    ("the map", 2.2, "image", (0, 4), tokens.reshape(8, 6)),
-    ("the windows", 11, "window", range(8), cut.reshape(8, 6)),
+    ("the map", 2.5, "image", (0, 4), tokens.reshape(8, 6)),
+    ("the windows", 11.5, "window", range(8), cut.reshape(8, 6)),
 ):
     axes.text(x + 3, 8.5, title, ha="center")
     for number, row in enumerate(names):
         label = f"{name} {number}"
-        axes.text(x - 0.2, 7.5 - row, label, ha="right", va="center")
+        place = (x - 0.2, 7.5 - row)
+        axes.text(*place, label, size=8, ha="right", va="center")
     for (row, column), token in np.ndenumerate(table):
         color = plots.HERE if token in cut[2] else plots.PAPER
         plots.box(axes, x + column, 7 - row, 1, 1, str(token), color)
@@ -661,7 +662,7 @@ still have the right shape. They hold the wrong pixels: strips instead of square
 # %% mystnb={"figure": {"caption": "The first window, with the transpose and without it. The shapes are equal; the pixels are not.", "name": "figure-block-strips"}, "image": {"alt": "Left, the true first window. Right, the one cut without the transpose: the top 14 rows of the photograph, each broken into four lines."}} tags=["active-ipynb"]
 r"""
 strips = photo.reshape(-1, 56, 56, 3)
-_, axes = plots.plt.subplots(1, 2, figsize=(4.5, 2.4), layout="constrained")
+_, axes = plots.plt.subplots(1, 2, figsize=(3.7, 2.0), layout="constrained")
 for axis, shown, title in zip(axes, (windows, strips), ("right", "wrong")):
     axis.imshow(shown[0])
     axis.set_title(title)

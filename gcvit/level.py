@@ -1,4 +1,4 @@
-# Generated from book/level.ipynb, digest 5844273a. To carry an edit back:
+# Generated from book/level.ipynb, digest b2847605. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
@@ -47,7 +47,7 @@ same ones.
 
 # %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "A level of four blocks, from top to bottom. The global query is made once, from the level's input, and goes to every second block.", "name": "figure-level-steps"}, "image": {"alt": "Diagram of a level of depth four. On the right, the map goes down through block 0, local, block 1, global, block 2, local, block 3, global, and ReduceSize. On the left, the map goes to the GlobalQueryGenerator, whose global query goes to blocks 1 and 3."}} tags=["active-ipynb", "hide-input"]
 r"""
-axes = plots.canvas(9.6, 9.6, figure_width=4.4)
+axes = plots.canvas(9.0, 9.6, figure_width=4.2)
 plots.tensor(axes, 6.4, 8.2, 1.2, 1.2, "map", cells=(4, 4))
 plots.box(axes, 0.2, 6.0, 4.2, 1.1, "GlobalQueryGenerator", plots.HERE)
 axes.plot([6.4, 2.3], [8.8, 8.8], color=plots.INK)
@@ -405,7 +405,7 @@ show_changes(found, window=7)
 r"""
 from matplotlib.colors import LogNorm
 
-_, axes = plots.plt.subplots(2, 2, figsize=(4.6, 4.9), layout="constrained")
+_, axes = plots.plt.subplots(2, 2, figsize=(4.2, 4.5), layout="constrained")
 names = ["local, local", "local, global"]
 names += [f"{name}, ReduceSize" for name in names]
 for axis, name in zip(axes.flat, names):
@@ -596,7 +596,7 @@ r"""
 2. (5 minutes, easy) Does a map of 48×96 fit windows of 6×6? Of 6×12? Of 12×24?
 3. (5 minutes, medium) One corner of the map changed. Why is the map after the global block different everywhere, although no window attends to another? And why by so much more at one place in each window?
 4. (5 minutes, medium) Could a level of depth 1 do without its query generator? What would break?
-5. (10 minutes, easy) An experiment. The weights above are random, and trained ones may behave differently. Measure the same six runs in the first level of `nano`, which was trained: its input is `nano.patch_embed(preprocess(chelsea(), 64))`, its windows are 4×4; take a corner of 2×2. Which way carries more here, the global query or `ReduceSize`, at the median and at most? Predict before you run it.
+5. (10 minutes, easy) An experiment. The weights above are random, and trained ones may behave differently. Measure the same six runs in the first level of `nano`, which was trained. Its input is what `nano.patch_embed` makes of Chelsea, and its windows are 4×4; take a corner of 2×2. Which way carries more here, the global query or `ReduceSize`, at the median and at most? Predict before you run it.
 6. (20 minutes, medium) Write a level of two blocks yourself, for a map of 28×28 with 16 channels: windows of 7×7, two heads, MLPs three times as wide. Check it with `check.layer(yours, "level")`.
 
 <details><summary>Answer to 1</summary>

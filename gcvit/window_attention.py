@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest 00e3b2fa. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest 6240aa34. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
@@ -626,7 +626,7 @@ print(f"the 16 windows  {shares.min():.2f} to {shares.max():.2f}")
 # %% mystnb={"figure": {"caption": "Attention weights of `nano`'s first global layer on a photograph of a cat, one small picture for each of the 16 queries, at its place in the window. In it, the bluer a token, the larger its weight. The mean shows a stripe in each query's own row; a single window shows its content, too. Each half has its own scale.", "name": "figure-window-attention-weights"}, "image": {"alt": "Two heat maps of 4 by 4 small pictures of 4 by 4 tokens. Left, the mean of 16 windows: in the small pictures of each row, that same row of tokens is bluest. Right, one window: the pattern is uneven, with single dark tokens."}} tags=["active-ipynb"]
 r"""
 scores = ops.convert_to_numpy(scores)[:, 0]  # one head
-_, axes = plots.plt.subplots(1, 2, figsize=(4.4, 2.4), layout="constrained")
+_, axes = plots.plt.subplots(1, 2, figsize=(4.2, 2.3), layout="constrained")
 pictures = ("mean of 16 windows", scores.mean(0)), ("window 5", scores[5])
 for axis, (title, weights) in zip(axes, pictures):
     gap = ((0, 0), (0, 0), (0, 1), (0, 1))
