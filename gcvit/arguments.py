@@ -57,6 +57,13 @@ def rate(name, value):
     return float(value)
 
 
+def share(name, value):
+    """Give a share in (0, 1] as a float."""
+    if not is_number(value) or not 0 < value <= 1:
+        raise ValueError(f"{name}={value!r} is not a share in (0, 1].")
+    return float(value)
+
+
 def boolean(name, value):
     """Give a bool; NumPy's work too."""
     if not isinstance(value, (bool, np.bool_)):

@@ -392,6 +392,40 @@ def only_in(one, other):
     return (names or "nothing") + more
 
 
+def unnamed(model, weights):
+    """List weights that have no name, as those of LoRA, by Keras's path.
+
+    Args:
+        model: a built model.
+        weights: those that are named, variables.
+
+    Returns:
+        A dict from paths to shapes.
+    """
+    known = {id(weight) for weight in weights}
+    others = [weight for weight in model.weights if id(weight) not in known]
+    return {weight.path: tuple(weight.shape) for weight in others}
+
+
+def has_other_classes(found, wanted):
+    """Whether a file is for another number of classes than a model.
+
+    Args:
+        found: names, as in `named_weights`, and shapes in the file, a dict.
+        wanted: those of the model.
+
+    Returns:
+        A bool; `False` if the heads differ in more than that.
+    """
+    kernel = found.get("head.kernel", ())
+    wanted_kernel = wanted.get("head.kernel", ())
+    return (
+        kernel[:1] == wanted_kernel[:1]
+        and kernel[1:] == found.get("head.bias")
+        and kernel != wanted_kernel
+    )
+
+
 def check_same(found, wanted, path, advice=""):
     """Check that a file holds just a model's weights.
 

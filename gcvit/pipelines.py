@@ -73,13 +73,14 @@ def cut_middle(images, image_size):
     return images[..., top : top + size[0], left : left + size[1], :]
 
 
-def prepare(images, image_size):
+def prepare(images, image_size, crop=1.0):
     """Do in a graph of TensorFlow what `gcvit.preprocess` does.
 
     Args:
         images: a tensor `(H, W, 3)` or `(B, H, W, 3)`, from 0 to 255; its
             sizes need not be known.
         image_size: a (height, width) pair.
+        crop: which share of the middle to keep, in (0, 1].
 
     Returns:
         A float32 tensor `(B, height, width, 3)`; for one photo, B is 1.
@@ -89,12 +90,16 @@ def prepare(images, image_size):
     """
     if images.shape.rank not in (3, 4) or images.shape[-1] != 3:
         raise ValueError(
-            f"images of shape {images.shape} are no photos; "
+            f"images of shape {images.shape} are not photos; "
             "(height, width, 3) or (batch, height, width, 3) would work."
         )
     if images.shape.rank == 3:
         images = images[None]
-    return resize(cut_middle(images, image_size), image_size)
+    height, width = image_size
+    larger = int(height / crop), int(width / crop)
+    images = resize(cut_middle(images, image_size), larger)
+    top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
+    return images[:, top : top + height, left : left + width]
 
 
 def cut_and_mirror(image, seed):

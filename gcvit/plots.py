@@ -25,7 +25,8 @@ matplotlib.colormaps.register(SHADES)
 BOXES = [
     ("pretrained", "preprocess", 0.0, 0, 1.9),
     ("pretrained", "load checkpoint", 3.4, 0, 3.0),
-    ("flowers", "fine-tune", 6.8, 0, 3.0),
+    ("flowers", "fine-tune", 6.8, 0, 1.4),
+    ("evidence", "compare", 8.5, 0, 1.4),
     ("pretrained", "predictions", 10.2, 0, 1.8),
     ("patch_embed", "PatchEmbed", 1.4, 1, 1.6),
     ("level", "Level 0", 3.4, 1, 1.3),
@@ -50,7 +51,8 @@ ROWS = ["in use", "the model", "inside a Level", "inside those"]
 ARROWS = [
     (0, 0.5, 1, 0.5),
     (0, 4.05, 1, 4.05),
-    (0, 9.15, 1, 9.15),
+    (0, 7.5, 1, 7.5),
+    (0, 9.2, 1, 9.2),
     (1, 11.1, 0, 11.1),
     (1, 1.0, 1, 1.4),
     (1, 3.0, 1, 3.4),

@@ -15,7 +15,7 @@ from picture_files import fill
 from training import EPOCHS, SMALL, compiled, small_data, small_model
 
 import gcvit
-from gcvit import drawn_flowers, flowers
+from gcvit import devices, drawn_flowers, flower_sources, flowers
 from gcvit.flowers import fine_tune
 
 
@@ -75,7 +75,7 @@ def test_tf_flowers_has_its_published_splits():
     pytest.importorskip(
         "tensorflow_datasets", reason="tf_flowers takes TensorFlow Datasets"
     )
-    train, validation, names = flowers.read_tf_flowers()
+    train, validation, names = flower_sources.read_tf_flowers()
     assert names == ["dandelion", "daisy", "tulips", "sunflowers", "roses"]
     assert (len(train), len(validation)) == (3303, 367)
     assert not {file for file, _ in train} & {file for file, _ in validation}
@@ -115,13 +115,13 @@ def test_labels_are_smoothed():
 
 def test_the_device_at_hand_decides(monkeypatch):
     backend = keras.backend.backend()
-    assert isinstance(flowers.has_gpu(), bool)
-    monkeypatch.setattr(flowers, "has_gpu", lambda: False)
-    assert flowers.fast_dtype_policy() == "float32"
-    assert flowers.fast_jit_compile() == (backend == "jax")
-    monkeypatch.setattr(flowers, "has_gpu", lambda: True)
-    assert flowers.fast_dtype_policy() == "mixed_float16"
-    assert flowers.fast_jit_compile() == (backend != "torch")
+    assert isinstance(devices.has_gpu(), bool)
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
+    assert devices.fast_dtype_policy() == "float32"
+    assert devices.fast_jit_compile() == (backend == "jax")
+    monkeypatch.setattr(devices, "has_gpu", lambda: True)
+    assert devices.fast_dtype_policy() == "mixed_float16"
+    assert devices.fast_jit_compile() == (backend != "torch")
 
 
 def test_mixed_precision_trains(data):

@@ -13,9 +13,11 @@ PACKAGE = ROOT / "gcvit"
 ARMOUR = {
     "arguments",
     "checkpoints",
+    "devices",
     "downloads",
     "drawn_flowers",
     "examples",
+    "flower_sources",
     "folders",
     "pictures",
     "pipelines",

@@ -263,7 +263,11 @@ def test_photos_are_prepared_in_a_map_on_every_backend(known):
     np.testing.assert_allclose(image, expected, atol=1e-5)
     (batch,) = data.batch(1).map(lambda x: gcvit.preprocess(x, (24, 32)))
     np.testing.assert_allclose(batch, expected, atol=1e-5)
-    with pytest.raises(ValueError, match="are no photos"):
+    (cut,) = data.map(lambda x: gcvit.preprocess(x, (24, 32), crop=0.8))
+    expected = gcvit.preprocess(photo, (24, 32), crop=0.8)
+    expected = keras.ops.convert_to_numpy(expected)
+    np.testing.assert_allclose(cut, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="are not photos"):
         data.map(lambda photo: gcvit.preprocess(photo[..., :2]))
 
 

@@ -884,6 +884,22 @@ def test_photos_that_are_nan_are_refused(dtype):
         preprocess(ops.cast(image, dtype))
 
 
+def test_the_official_evaluation_cuts_off_an_eighth():
+    image = photo(320, 480)
+    whole = prepared(image, 256)  # of which NVIDIA's code takes the middle
+    cut = ops.convert_to_numpy(preprocess(image, 224, crop=0.875))
+    np.testing.assert_array_equal(cut, whole[:, 16:-16, 16:-16])
+    oblong = ops.convert_to_numpy(preprocess(image, (64, 80), crop=0.8))
+    larger = prepared(image, (80, 100))
+    np.testing.assert_array_equal(oblong, larger[:, 8:-8, 10:-10])
+
+
+@pytest.mark.parametrize("crop", [0, 1.5, -0.5, np.nan, "0.875", None, True])
+def test_what_cannot_be_a_crop_is_refused(crop):
+    with pytest.raises(ValueError, match="crop="):
+        preprocess(photo(8, 8), 4, crop=crop)
+
+
 def test_photos_can_be_prepared_in_a_graph():
     image = photo(8, 9).astype("float32")
     expected = prepared(image, 4)

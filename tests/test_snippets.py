@@ -1,9 +1,13 @@
 """The Python in the README and on the front page runs as it stands."""
 
+import ast
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -16,7 +20,12 @@ PAGES = ["README.md", "book/intro.md"]
 
 
 def snippets(page):
-    text = (ROOT / page).read_text("utf-8")
+    path = ROOT / page
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    else:
+        text = path.read_text("utf-8")
     return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.M)
 
 
@@ -81,3 +90,15 @@ def test_the_readme_checks_a_layer_and_trains_a_model():
     code = "\n".join(snippets("README.md"))
     assert "gcvit.check.layer(yours" in code
     assert "gcvit.fine_tune(" in code
+
+
+def test_the_recipe_trains_and_another_process_classifies(readers_folder):
+    train, ask = snippets("book/flowers.ipynb")
+    assert len((train + ask).splitlines()) <= 15
+    exec(compile(train, "flowers", "exec"), {})
+    said = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, check=True
+    )
+    (answers,) = ast.literal_eval(said.stdout.splitlines()[-1])
+    assert {name for name, _ in answers} == {"daisies", "roses", "tulips"}
+    assert sum(share for _, share in answers) == pytest.approx(1, abs=1e-4)

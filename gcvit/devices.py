@@ -1,0 +1,35 @@
+"""The device at hand: which way of computing is fast on it."""
+
+import keras
+
+
+def has_gpu():
+    """Tell whether Keras's backend has a GPU."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    devices = keras.distribution.list_devices()
+    return any(device.startswith(("gpu", "cuda")) for device in devices)
+
+
+def fast_dtype_policy():
+    """Name the dtype policy that is fast on the device at hand.
+
+    Returns:
+        `"mixed_float16"` on a GPU, otherwise `"float32"`.
+    """
+    return "mixed_float16" if has_gpu() else "float32"
+
+
+def fast_jit_compile():
+    """Tell whether to compile on the device at hand.
+
+    Returns:
+        A bool: for TensorFlow `True` on a GPU, since on a CPU XLA makes this
+        model slower; for JAX `True`; for PyTorch `False`, whose compiler does
+        not finish with this model.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return has_gpu()
+    return keras.backend.backend() == "jax"
