@@ -1,4 +1,4 @@
-# Generated from book/level.ipynb, digest b2847605. To carry an edit back:
+# Generated from book/level.ipynb, digest 01b92e2a. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
@@ -73,11 +73,13 @@ Even blocks are local, odd ones global, counted from 0. A level of odd depth
 therefore ends on a local block. The global query $q$ is made from the level's
 input $x_0$, and stays the same while the blocks refine the map:
 
-$$q = \mathrm{Generator}(x_0), \qquad
-x_{i+1} = \begin{cases}
+$$\begin{aligned}
+q &= \mathrm{Generator}(x_0) \\
+x_{i+1} &= \begin{cases}
 \mathrm{Block}_i(x_i) & i \text{ even} \\
 \mathrm{Block}_i(x_i, q) & i \text{ odd}
-\end{cases}$$
+\end{cases}
+\end{aligned}$$
 
 The paper has the alternation in its section on the architecture; the official
 class is `GCViTLayer` in [NVlabs/GCVit](https://github.com/NVlabs/GCVit).

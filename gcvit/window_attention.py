@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest 6240aa34. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest c88a6c47. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
@@ -596,8 +596,9 @@ from the attention itself.
 
 # %% tags=["active-ipynb"]
 r"""
-from gcvit import from_pretrained, preprocess, window_partition
 from skimage.data import chelsea
+
+from gcvit import from_pretrained, preprocess, window_partition
 
 nano = from_pretrained("nano")
 x = nano.patch_embed(preprocess(chelsea(), 64))  # (1, 16, 16, 32)
