@@ -27,7 +27,9 @@ def whole_number(name, value, least=1):
     except TypeError:
         number = least - 1
     if number < least or isinstance(value, bool):
-        raise ValueError(f"{name}={value!r} is no int of at least {least}.")
+        raise ValueError(
+            f"{name}={value!r} is not an int of at least {least}."
+        )
     return number
 
 
@@ -39,21 +41,21 @@ def number(name, value, least=-math.inf):
     """Give a finite number of at least `least` as a float."""
     if not is_number(value) or not math.isfinite(value) or value < least:
         least = f" of at least {least:g}" if math.isfinite(least) else ""
-        raise ValueError(f"{name}={value!r} is no finite number{least}.")
+        raise ValueError(f"{name}={value!r} is not a finite number{least}.")
     return float(value)
 
 
 def factor(name, value):
     """Give a finite number above 0 as a float."""
     if not is_number(value) or not 0 < value < math.inf:
-        raise ValueError(f"{name}={value!r} is no finite number above 0.")
+        raise ValueError(f"{name}={value!r} is not a finite number above 0.")
     return float(value)
 
 
 def rate(name, value):
     """Give a rate, a share in [0, 1), as a float."""
     if not is_number(value) or not 0 <= value < 1:
-        raise ValueError(f"{name}={value!r} is no rate in [0, 1).")
+        raise ValueError(f"{name}={value!r} is not a rate in [0, 1).")
     return float(value)
 
 
@@ -135,7 +137,7 @@ def range_or_none(name, values):
     is_pair = is_pair and all(map(is_number, values))
     if not is_pair or not -math.inf < values[0] < values[1] < math.inf:
         raise ValueError(
-            f"{name}={values!r} is no range; two numbers, that of black and a "
+            f"{name}={values!r} is not a range; two numbers, that of black and a "
             "larger one of white, would work, such as (0, 255)."
         )
     return tuple(map(float, values))
@@ -268,14 +270,14 @@ def file_path(name, value):
     """Give a string or a path as a `Path`, `~` being the user's folder."""
     if not isinstance(value, (str, os.PathLike)):
         raise ValueError(
-            f"{name}={value!r} is no path; a string or a pathlib.Path would "
+            f"{name}={value!r} is not a path; a string or a pathlib.Path would "
             "work."
         )
     return Path(value).expanduser()
 
 
 def has_nan(values):
-    """Tell whether an array or a tensor has values that are no numbers.
+    """Tell whether an array or a tensor has values that are not numbers.
 
     One that is only traced has no values.
     """

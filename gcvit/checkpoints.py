@@ -218,7 +218,7 @@ def reader_of(path):
     if any(name.endswith("data.pkl") for name in names):
         return read_pytorch
     raise ValueError(
-        f"{path} is no checkpoint: it starts like no Keras, PyTorch or "
+        f"{path} is not a checkpoint: it starts like no Keras, PyTorch or "
         "safetensors file."
     )
 
@@ -298,7 +298,7 @@ def stored_shapes(path):
     with damage_named(path):
         if reader_of(path) is not read_keras:
             raise ValueError(
-                f"{path} is no checkpoint of Keras. "
+                f"{path} is not a checkpoint of Keras. "
                 "gcvit.load_checkpoint(model, path) reads it."
             )
         return read_keras(path, shape_of)
@@ -326,7 +326,7 @@ def load_model(path, kind):
     path = file_path("model", path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is no file. A .keras file of model.save would work."
+            f"{path} is not a file. A .keras file of model.save would work."
         )
     with damage_named(path):
         model = keras.saving.load_model(path)
@@ -495,7 +495,7 @@ def load_whole(model, path, skip_mismatch):
             return
         if not path.name.endswith((".keras", ".weights.h5")):
             raise ValueError(
-                f"{path} is no .keras and no .weights.h5 file. "
+                f"{path} is neither a .keras nor a .weights.h5 file. "
                 "gcvit.load_checkpoint(model, path) goes by the content."
             )
         check_windows(model.window_size, path)

@@ -1,6 +1,6 @@
 """Examples: the pictures of a data set, read once, and some put aside.
 
-What is no picture is left out and counted, with the reason, and with what would
+What is not a picture is left out and counted, with the reason, and with what would
 help.
 """
 

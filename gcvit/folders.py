@@ -122,7 +122,7 @@ def class_folders(folder, group_by=None, name="folder"):
     folder = file_path(name, folder)
     if not folder.is_dir():
         raise ValueError(
-            f"{name}={str(folder)!r} is no folder. A folder with one "
+            f"{name}={str(folder)!r} is not a folder. A folder with one "
             "sub-folder of pictures for each class would work."
         )
     classes = folders_in(folder)
@@ -143,12 +143,12 @@ def class_folders(folder, group_by=None, name="folder"):
 
 
 def check_group(group_by):
-    """Raise `ValueError` for what is no regular expression."""
+    """Raise `ValueError` for what is not a regular expression."""
     try:
         re.compile(group_by)
     except (re.error, TypeError) as error:
         raise ValueError(
-            f"group_by={group_by!r} is no regular expression: {error}. "
+            f"group_by={group_by!r} is not a regular expression: {error}. "
             "'folder' would work for a sub-folder for each group."
         ) from error
 

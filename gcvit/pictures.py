@@ -151,7 +151,7 @@ def decode(picture, shorter_side=None, value_range=None):
         A uint8 array `(H, W, 3)`, from 0 to 255.
 
     Raises:
-        OSError: if this is no whole picture; Pillow has other errors too.
+        OSError: if this is not a whole picture; Pillow has other errors too.
         ValueError: if values are NaN or infinite.
         ImportError: if Pillow is not installed.
     """
@@ -199,7 +199,7 @@ def photos_of_array(name, values, value_range):
         or 0 in shape[-3:]
     ):
         raise ValueError(
-            f"{name} of shape {shape} are no photos; (height, width, 3) or "
+            f"{name} of shape {shape} are not photos; (height, width, 3) or "
             "(batch, height, width, 3) would work, with 1 channel for grey, "
             "and with 4 for transparency."
         )
@@ -238,8 +238,8 @@ def photos(name, images, value_range=None):
         where sizes differ.
 
     Raises:
-        ValueError: for what is no photo.
-        OSError: if a file is no whole picture.
+        ValueError: for what is not a photo.
+        OSError: if a file is not a whole picture.
         ImportError: for a file, if Pillow is not installed.
     """
     is_list = isinstance(images, (list, tuple)) and len(images)

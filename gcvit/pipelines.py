@@ -257,7 +257,7 @@ def load_pictures(
     the same seed. Its variable `epoch` counts the passes; assign to it to
     repeat one. Its `contents` is a text that depends on the seed and on all
     pictures and labels, its `class_names` are those of the classes, and its
-    `left_out` lists what is no picture: pairs (path, reason).
+    `left_out` lists what is not a picture: pairs (path, reason).
 
     Pictures with more than 8 bits are scaled by what their values suggest, all
     by the same; `train.value_range` says it, and `fine_tune` gives it to the

@@ -807,7 +807,7 @@ def preprocess(images, image_size=224, value_range=None, crop=1.0):
             white. An array or a tensor can hold several, `(B, H, W, 3)`. In a
             map of `tf.data` a tensor of TensorFlow works on every backend.
         image_size: height and width of the result, an int or a pair.
-        value_range: black and white of what is no uint8, a pair, such as
+        value_range: black and white of what is not uint8, a pair, such as
             `(0, 1)` for floats. `None` takes 0 and 255, and of integers beyond
             those what their highest value suggests.
         crop: which share of the middle to keep, in (0, 1]; the official

@@ -3,7 +3,7 @@
     settings.json          what the run was called with; others do not go on
     history.json           for each measurement, one number for each epoch
     best.keras             the model after its best epoch
-    left_out.json          files that are no pictures, and why
+    left_out.json          files that are not pictures, and why
     stopped.json           the epoch at which a callback ended the training
     states/000003-all.npz  the variables after the last epoch, here the third
 
@@ -104,7 +104,7 @@ def check_settings(settings, folder):
 
 
 def write_left_out(left_out, folder):
-    """Keep the list of files that are no pictures, if there are any."""
+    """Keep the list of files that are not pictures, if there are any."""
     if left_out:
         rows = [{"file": str(x), "reason": reason} for x, reason in left_out]
         write_json(rows, folder / "left_out.json")
@@ -203,7 +203,7 @@ class Keeper(keras.callbacks.Callback):
         when = f"after epoch {epoch + 1}"
         # The last step's loss was from before that step.
         if not all(map(is_finite, self.model.trainable_variables)):
-            raise FloatingPointError(f"a weight is no finite number {when}")
+            raise FloatingPointError(f"a weight is not a finite number {when}")
         for name in ("val_loss", self.best):
             self.check(name, logs[name], when)
         results = {name: float(value) for name, value in logs.items()}
@@ -246,7 +246,7 @@ def fit(
         options: others of `keras.Model.fit`.
 
     Raises:
-        FloatingPointError: if a loss or a weight is no finite number. Nothing
+        FloatingPointError: if a loss or a weight is not a finite number. Nothing
             of that epoch is saved, and the model has the weights from before
             it.
         OSError: if a file cannot be written.

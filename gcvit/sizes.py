@@ -28,7 +28,7 @@ def size_pair(size, name="window_size"):
         height = width = 0
     if min(height, width) < 1:
         raise ValueError(
-            f"{name}={size!r} is no size; use a positive int, or a "
+            f"{name}={size!r} is not a size; use a positive int, or a "
             "(height, width) pair of them."
         )
     return height, width

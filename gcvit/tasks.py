@@ -133,7 +133,7 @@ def task_of(model, labels, label_smoothing):
         )
     if set(np.unique(labels)) <= {0, 1}:
         raise ValueError(
-            "labels that are 0 or 1 are no numbers to predict, as a head "
+            "labels that are 0 or 1 are not numbers to predict, as a head "
             "without an activation does. Build the model with "
             'head_activation="sigmoid".'
         )
@@ -169,7 +169,7 @@ def check_dataset(name, data, model):
     """Check that a data set gives images and labels that a model can take.
 
     Raises:
-        ValueError: for what is no `tf.data.Dataset`, and for shapes and
+        ValueError: for what is not a `tf.data.Dataset`, and for shapes and
             numbers of batches that do not fit; it says what would work.
     """
     if not hasattr(data, "element_spec"):

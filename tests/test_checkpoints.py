@@ -519,7 +519,7 @@ def test_a_path_can_start_at_home(load, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", [None, 3, b"w.keras"], ids=str)
 def test_what_is_no_path_is_named(load, path):
     model = small_model(**TINY)
-    with pytest.raises(ValueError, match="path=.* is no path") as error:
+    with pytest.raises(ValueError, match="path=.* is not a path") as error:
         load(model, path)
     assert repr(path) in str(error.value)
 

@@ -203,7 +203,7 @@ def test_data_that_does_not_fit_is_an_error(data, split, change, message):
 
 @pytest.mark.parametrize("epochs", [0, 1.5, None])
 def test_epochs_that_are_no_number_are_an_error(data, epochs):
-    with pytest.raises(ValueError, match=f"epochs={epochs} is no int"):
+    with pytest.raises(ValueError, match=f"epochs={epochs} is not an int"):
         fine_tune(small_model(), *data, epochs=epochs)
 
 
@@ -424,5 +424,5 @@ def test_a_nan_to_validate_with_is_named():
 
 def test_a_schedule_is_no_rate(data):
     schedule = keras.optimizers.schedules.CosineDecay(1e-3, 10)
-    with pytest.raises(ValueError, match="learning_rate=.*is no finite num"):
+    with pytest.raises(ValueError, match="learning_rate=.*is not a finite num"):
         fine_tune(small_model(), *data, learning_rate=schedule)

@@ -169,7 +169,7 @@ def test_a_part_of_the_name_is_a_group(tmp_path, group_by, expected):
     examples, *_ = read_folder(tmp_path, group_by)
     assert [example.group for example in examples] == expected
     for wrong in ("[", 3):
-        with pytest.raises(ValueError, match="is no regular expression"):
+        with pytest.raises(ValueError, match="is not a regular expression"):
             read_folder(tmp_path, wrong)
     (tmp_path / "b" / "left.png").touch()
     with pytest.raises(ValueError, match=r"group_by=.* name of .*left\.png"):

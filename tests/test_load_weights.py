@@ -267,7 +267,7 @@ def test_interrupted_loading_changes_nothing(error, tmp_path, monkeypatch):
         assert same_arrays(values_of(model), before)
 
 
-# === What is no file to load ===
+# === What is not a file to load ===
 
 
 def test_load_weights_before_build(tmp_path):

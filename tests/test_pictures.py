@@ -70,7 +70,7 @@ def test_a_path_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     plain("RGB", "red").save(tmp_path / "red.png")
     assert pictures.decode("~/red.png").shape == (20, 30, 3)
-    with pytest.raises(ValueError, match="picture=3 is no path"):
+    with pytest.raises(ValueError, match="picture=3 is not a path"):
         pictures.decode(3)
 
 

@@ -432,7 +432,7 @@ def test_every_variant_is_built_for_its_official_size(variant):
 
 
 def test_your_own_file_is_a_path(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="weights_path=3 is no path"):
+    with pytest.raises(ValueError, match="weights_path=3 is not a path"):
         from_pretrained("nano", weights_path=3)
     with pytest.raises(IsADirectoryError, match=tmp_path.name):
         from_pretrained("nano", weights_path=tmp_path)
@@ -777,7 +777,9 @@ def test_channels_that_cannot_be_are_not_fetched_for(channels, monkeypatch):
     monkeypatch.setattr(downloads, "find", None)  # a call would be an error
     with pytest.raises(ValueError) as error:
         from_pretrained("xxtiny", channels=channels)
-    assert f"channels={channels!r} is no int of at least 1" in str(error.value)
+    assert f"channels={channels!r} is not an int of at least 1" in str(
+        error.value
+    )
 
 
 # === From a photo to an answer ===
@@ -1024,7 +1026,7 @@ def test_the_value_range_of_the_training_is_used():
 def test_a_model_without_names_says_how_to_get_them(tmp_path):
     with pytest.raises(ValueError, match="names of its classes.*load_pict"):
         gcvit.classify(small_classifier(), photo(32, 32))
-    with pytest.raises(FileNotFoundError, match="mine.keras is no file"):
+    with pytest.raises(FileNotFoundError, match="mine.keras is not a file"):
         gcvit.classify(tmp_path / "mine.keras", photo(32, 32))
     other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     other.save(tmp_path / "other.keras")

@@ -73,7 +73,7 @@ def test_a_folder_is_kept_if_it_is_named(tmp_path, monkeypatch):
     with runs.opened(None, {}) as folder:
         assert folder.exists()
     assert not folder.exists()
-    with pytest.raises(ValueError, match="folder=3 is no path"):
+    with pytest.raises(ValueError, match="folder=3 is not a path"):
         with runs.opened(3, {}):
             pass
 

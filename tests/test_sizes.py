@@ -155,7 +155,7 @@ def sizes_in(text):
     return [tuple(map(int, size)) for size in found]
 
 
-# 60 is small, and like 300: 32 times its last window is no size that works.
+# 60 is small, and like 300: 32 times its last window is not a size that works.
 @pytest.mark.parametrize("size", [60, (60, 80)])
 def test_what_is_said_before_the_build_names_sizes_that_work(
     size, capsys, tmp_path
