@@ -309,7 +309,7 @@ def test_whether_averaged_is_a_bool(averaged, stored, model):
         load_checkpoint(model, stored.checkpoint, **options)
 
 
-# === Files that are no checkpoints ===
+# === Files that are not checkpoints ===
 
 
 @ONE_MODEL

@@ -59,7 +59,7 @@ def test_one_level_too_high_names_the_level_below(tmp_path):
 
 
 def test_no_folder_and_no_class_are_errors(tmp_path):
-    with pytest.raises(ValueError, match="validation='.*nowhere' is no fold"):
+    with pytest.raises(ValueError, match="validation='.*nowhere' is not a fold"):
         read_folder(tmp_path / "nowhere", name="validation")
     (tmp_path / "red.png").touch()
     with pytest.raises(ValueError, match="no sub-folder"):

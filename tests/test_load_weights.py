@@ -91,7 +91,7 @@ def test_numbers_from_numpy_are_saved_and_loaded(tmp_path):
 
 @pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
 def test_a_trained_model_with_dropout_loads_strictly(name, tmp_path):
-    """An optimizer's state and the seeds of dropouts are no weights."""
+    """An optimizer's state and the seeds of dropouts are not weights."""
     model = small_model(drop_rate=0.1, path_drop=0.1)
     model.compile("adam", "sparse_categorical_crossentropy")
     model.optimizer.build(model.trainable_variables)

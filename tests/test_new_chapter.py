@@ -144,7 +144,7 @@ def test_without_a_box_it_is_missing_on_the_map(house):
         ("glossary", "block", "glossary is there already"),
         ("check", "block", "check is there already"),
         ("level", "block", "level is there already"),
-        (NAME, "blok", "'blok' is no chapter. These are known: squeeze_ex"),
+        (NAME, "blok", "'blok' is not a chapter. These are known: squeeze_ex"),
     ],
 )
 def test_what_cannot_be_a_chapter_changes_nothing(house, name, after, message):

@@ -37,7 +37,7 @@ def test_sizes_that_fit(image_size, windows, halvings):
     [
         (225, (7, 7, 14, 7), 0, "57×57", "7"),
         (256, (7, 7, 14, 7), 0, "64×64", "7"),
-        # Three windows fit in a row, but three is no power of two.
+        # Three windows fit in a row, but three is not a power of two.
         (336, (7, 7, 14, 7), 0, "84×84", "7"),
         # Both sides are powers of two of windows, but not the same one.
         ((224, 448), (7, 7, 14, 7), 0, "56×112", "7"),

@@ -178,8 +178,8 @@ def test_the_reason_is_the_first_thing_that_is_wrong():
     assert ask("image_sizes", "reason(...item)", cases) == [
         "64 rows are 9 windows of 7, and 1 left over",
         "10 columns are 1 window of 7, and 3 left over",
-        "it is 12 windows high, which is no power of two",
-        "it is 12 windows wide, which is no power of two",
+        "it is 12 windows high, which is not a power of two",
+        "it is 12 windows wide, which is not a power of two",
         "it is 8 windows high and 16 wide, not the same",
         "it is 1 window high and 2 wide, not the same",
         "7 rows are less than a window of 14",

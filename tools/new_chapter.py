@@ -276,7 +276,7 @@ def check(name, after):
         sys.exit(f"{name} is there already, as a page or as a module.")
     if after not in order():
         sys.exit(
-            f"{after!r} is no chapter. These are known: {', '.join(order())}."
+            f"{after!r} is not a chapter. These are known: {', '.join(order())}."
         )
     if after not in [listed for _, listed in listed_on_front_page()]:
         sys.exit(f"{after!r} is missing in the list of book/intro.md.")

@@ -59,7 +59,7 @@ const reason = (map, window) => {
     if (rest) return `${map[i]} ${name} are ${counted(counts[i])} of ${window[i]}, and ${rest} left over`;
   }
   for (const [i, name] of ["high", "wide"].entries())
-    if (!Number.isInteger(Math.log2(counts[i]))) return `it is ${counted(counts[i])} ${name}, which is no power of two`;
+    if (!Number.isInteger(Math.log2(counts[i]))) return `it is ${counted(counts[i])} ${name}, which is not a power of two`;
   return `it is ${counted(counts[0])} high and ${counts[1]} wide, not the same`;
 };
 
