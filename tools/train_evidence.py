@@ -153,24 +153,34 @@ def train_all(seeds, parent):
 
 
 def publish(parent):
-    """Put what all runs measured into the package, rounded."""
+    """Put what the runs measured into the package, rounded.
+
+    Seeds with which a variant has not finished are left out.
+    """
+    seeds = [
+        seed
+        for seed in SEEDS
+        if all(
+            (folder_of(name, seed, parent) / "result.json").exists()
+            for name in evidence.VARIANTS
+        )
+    ]
+    own = os.environ.get("CIFAR10_DIR")
     record = {
-        "data": "cifar10_jpeg.npz"
-        if os.environ.get("CIFAR10_DIR")
-        else "keras.datasets.cifar10",
+        "data": "cifar10_jpeg.npz" if own else "keras.datasets.cifar10",
         "model": MODEL,
         "settings": SETTINGS,
-        "seeds": SEEDS,
+        "seeds": seeds,
         "variants": {
-            name: summary(name, parent) for name in evidence.VARIANTS
+            name: summary([folder_of(name, seed, parent) for seed in seeds])
+            for name in evidence.VARIANTS
         },
     }
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def summary(name, parent):
+def summary(folders):
     """Gather the runs of a variant: one entry for each seed."""
-    folders = [folder_of(name, seed, parent) for seed in SEEDS]
     results = [
         json.loads((folder / "result.json").read_text()) for folder in folders
     ]
