@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest e680f0eb. To carry an edit back:
+# Generated from book/flowers.ipynb, digest 61741138. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -449,6 +449,13 @@ def only_the_head(model):
             weight.trainable = trainable
 
 
+# %% [markdown]
+r"""
+`fine_tune` checks the data, then trains the head, then everything. In the end the
+model has the weights of its best epoch.
+"""
+
+
 # %%
 def fine_tune(
     model,
@@ -647,7 +654,7 @@ def is_refused(function, *arguments, **options):
         print(str(error).replace(str(folder), "…"))
 
 
-thousand = from_pretrained("nano", num_classes=1000, image_size=image_size)
+thousand = from_pretrained("nano", num_classes=1000)
 is_refused(fine_tune, thousand, train, validation)
 is_refused(load_flowers, folder)
 """
