@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest 4cd4381f. To carry an edit back:
+# Generated from book/block.ipynb, digest 894ed638. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""
@@ -81,9 +81,9 @@ z &= y + \mathrm{DropPath}\!\left(\gamma_2 \cdot \mathrm{MLP}(\mathrm{LN}_2(y))\
 
 `DropPath` acts in training only; below you see how. $\gamma_1$ and $\gamma_2$ are
 the [layer scale](glossary.md#term-layer-scale): two vectors of $C$ learned
-factors, which only the larger variants have. They start at `layer_scale`, in
-those variants 0.00001, so each block begins as almost the identity, and learns
-how large its corrections should be. The idea is from
+factors, which only the larger variants have. They start at `layer_scale`, which
+is 0.00001 in those variants. So each block begins as almost the identity, and
+learns how large its corrections should be. The idea is from
 [CaiT](https://arxiv.org/abs/2103.17239), where it makes deep transformers easier
 to train. The official class is `GCViTBlock` in
 [NVlabs/GCVit](https://github.com/NVlabs/GCVit).
@@ -286,8 +286,9 @@ r"""
 ### Stochastic depth
 
 `DropPath` is dropout for whole branches. In training it sets a branch to zero
-for some images of a batch, and divides it by 1 − rate for the others, so that the
-mean stays. For an image without the branch, the network is shallower, and
+for some images of a batch, and divides it by 1 − rate for the others, so that
+the mean stays the same.
+For an image without the branch, the network is shallower, and
 gradients have a shorter way back. Outside of training `DropPath` does nothing. The
 idea is from [Huang et al.](https://arxiv.org/abs/1603.09382).
 

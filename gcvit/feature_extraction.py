@@ -1,4 +1,4 @@
-# Generated from book/feature_extraction.ipynb, digest 47bddec3. To carry an edit back:
+# Generated from book/feature_extraction.ipynb, digest 2d2f9021. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module feature_extraction
 # %% [markdown]
 r"""
@@ -6,7 +6,7 @@ r"""
 
 At the end of this chapter you have `GlobalQueryGenerator`, which shrinks a
 whole feature map to the size of one window, and `FeatureExtraction`, the step
-it repeats. Its result, the global query, is what GCViT is named for.
+it repeats. Its result, the global query, is what GCViT is named after.
 
 About 20 minutes to read. Medium: small layers, but the central idea of the
 model.
@@ -105,9 +105,9 @@ for level, (size, window) in enumerate([(56, 7), (28, 7), (14, 14), (7, 7)]):
 r"""
 $K = 0$ means that one window covers the whole map. Then there is nothing to
 shrink, and the query is as large as the map. One `FeatureExtraction` without
-pooling remains, so that the query is still computed with weights of its own. It
-also stays what it was at the start of the level, while the map changes from
-block to block.
+pooling remains, so that the query is still computed with weights of its own.
+The query also stays what it was at the start of the level, while the map
+changes from block to block.
 
 The paper describes all this in its section "Global Query Generator"; the
 official classes are `GlobalQueryGen` and `FeatExtract` in
@@ -146,13 +146,14 @@ can only be asked about if the summary still holds it.
 
 **Why a branch, and why it is added.** Pooling treats each channel alone, and
 sees 3×3 neighbours. The fused MBConv mixes the channels, and its squeeze and excitation
-looks at the whole map. Its result is added to the map, so it has to learn a
-correction only: without it, or with zeros in its weights, the plain pooling
-remains, which already is a summary.
+looks at the whole map. Its result is added to the map, so the branch only has
+to learn a correction. Without the branch, or with zeros in its weights, the
+plain pooling remains, which is already a summary.
 
 So each token of the query stands for a region of the map, here 8×8 tokens.
-Convolution and pooling reach a margin around it, and what lies farther away
-reaches it through squeeze and excitation, by its mean. Each token depends on the
+Convolution and pooling also take in a margin around that region. What lies
+farther away contributes only its mean, through squeeze and excitation.
+Each token depends on the
 whole map.
 
 ### By hand
@@ -201,7 +202,8 @@ infinity stays in the result: each patch of 3×3 holds at least one value of the
 map, and that is larger.
 
 `keepdims=True` here keeps height and width: it is the step without pooling. In
-`ReduceSize` it kept the channels. Both names are the Keras example's.
+`ReduceSize` it kept the channels. In both layers, the argument's name comes
+from the Keras example.
 """
 
 

@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest 61741138. To carry an edit back:
+# Generated from book/flowers.ipynb, digest 468ef6c2. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -122,8 +122,9 @@ assert best > 0.7 and best > scratch_best + 0.05
 
 # %% [markdown]
 r"""
-The training accuracy is that of parts and mirror images, which are harder, and
-of weights that still changed. So it can be below the validation accuracy.
+The training accuracy is measured on cut-out parts and mirror images, which are
+harder, and while the weights were still changing.
+So it can be below the validation accuracy.
 
 One run is one run. Over three seeds the accuracies were between 0.823 and 0.828
 with pretraining, and between 0.692 and 0.711 without it:
@@ -179,8 +180,9 @@ r"""
 Where does the model look? Grad-CAM
 ([arXiv 1610.02391](https://arxiv.org/abs/1610.02391)) asks of a map in the
 middle of the model: which channels would raise the answer's probability? It
-adds the map's channels up, weighed by that. What is orange speaks for the
-answer. The gradients are TensorFlow's: Keras has no function for them that works
+adds up the map's channels, weighted by the result. Orange areas speak for the
+answer.
+The gradients are TensorFlow's: Keras has no function for them that works
 on every backend. So this cell needs TensorFlow as Keras's backend.
 
 At 64 pixels that map has 8×8 tokens, so the answer is coarse. It is not always
@@ -268,8 +270,8 @@ r"""
 There are three sources. `tf_flowers` has 3,670 photographs, and comes from
 TensorFlow Datasets; its last tenth is for validation. A folder of your own has
 one sub-folder for each class, and a tenth of each class is for validation.
-Which pictures that are depends on what is in them, not on their names, so the
-copy of a file never lands on the other side.
+A picture's content, not its name, decides which side it goes to, so copies of a
+picture always stay on the same side.
 
 The third source needs neither network nor camera: flowers drawn by code. They
 are a stand-in, and say so. Their species have petals of different number and
@@ -297,7 +299,7 @@ r"""
 Pictures come in every kind: in grey, in CMYK, with transparency, with 16 bits,
 or turned by the camera. [`gcvit.pictures`](api.md#pictures) makes red, green and
 blue of all of them. In each pass over the data a picture is then seen
-differently. A part of it is cut out, a good third of its area (0.35) at least.
+differently. A part of it is cut out, at least 0.35 of its area.
 That part is resized, and mirrored in half of the cases.
 """
 
@@ -381,11 +383,12 @@ towards zero, but not biases and norms. Label smoothing
 ([arXiv 1512.00567](https://arxiv.org/abs/1512.00567)) asks for a little less
 than certainty.
 
-The loss follows from the model's head and your labels, and so does what the
-best epoch is: [`gcvit.tasks`](api.md#tasks) chooses both, or says before the
-first step what would go together. Here it is the cross-entropy of one class of
-several, and the balanced accuracy, the mean over the classes of how many of
-their pictures are right. If 31 of 32 pictures are of one class, a model that
+The model's head and your labels determine the loss, and also the measure by
+which the best epoch is chosen. [`gcvit.tasks`](api.md#tasks) chooses both, or
+tells you before the first step which combinations would work. Here they are the
+cross-entropy for one class among several, and the balanced accuracy: the share
+of right answers within each class, averaged over the classes.
+If 31 of 32 pictures are of one class, a model that
 always names it has an accuracy of 0.97, and a balanced accuracy of 0.5.
 
 Whether the backend compiles the model depends on the device at hand;
@@ -626,8 +629,9 @@ for name, probability in best_three:
 r"""
 ## What can go wrong
 
-Pictures can be prepared in another way than in training, and there is no error.
-Here they go from 0 to 1, and are not normalised. What is left of the accuracy?
+If pictures are prepared differently from those in training, there is no error.
+Here their values run from 0 to 1, and are not normalised.
+What is left of the accuracy?
 """
 
 # %% tags=["active-ipynb", "nbval-ignore-output"]
@@ -680,7 +684,7 @@ print(max(history["val_balanced_accuracy"]))
 model.save("mine.keras")
 ```
 
-Whoever has the file asks it, in a process of their own:
+Anyone who has the file can then ask the model, in a separate process:
 
 ```python
 import gcvit
@@ -688,8 +692,8 @@ import gcvit
 print(gcvit.classify("mine.keras", "my photo.jpg"))
 ```
 
-`load_pictures` says what it found. What is not a picture is left out, with the
-reason, and with what would help.
+`load_pictures` reports what it found. It leaves out files that are not
+pictures, and says why and what would help.
 """
 
 # %% tags=["active-ipynb"]
@@ -719,8 +723,8 @@ r"""
 What you may want to change:
 
 - **A split of your own**: `load_pictures("train", validation="val")`.
-- **Pictures that belong together**, of one patient, or of one burst of shots: a random split would put some on each side, and the accuracy would look too good. `group_by="folder"` keeps each sub-folder of a class together, and `group_by="^patient[0-9]+"` the files whose names agree in that.
-- **Classes of very different size**: `class_weight={0: 1.0, 1: 25.0}` counts a mistake in the second more. `history["val_recalls"]` has how many of each class are right.
+- **Pictures that belong together**, of one patient, or of one burst of shots: a random split would put some on each side, and the accuracy would look too good. `group_by="folder"` keeps each sub-folder of a class together, and `group_by="^patient[0-9]+"` keeps together the files whose names agree in that part.
+- **Classes of very different size**: `class_weight={0: 1.0, 1: 25.0}` counts a mistake in the second more. `history["val_recalls"]` holds the share of each class that is right.
 - **Few pictures**: an epoch has few steps then, so take more epochs.
 - **A GPU**: take XXTiny, and 224 pixels or more. If memory runs out, take a smaller `batch_size`.
 
@@ -747,7 +751,7 @@ With a random split, copies of training pictures are in the validation split, an
 
 <details><summary>Answer to 2</summary>
 
-A part of a good third of the area, cut out of 64 pixels, would have to be enlarged. The kept picture is so large that its smallest part still has 64 pixels.
+A part cut out of 64 pixels, about a third of the area, would need enlarging. The kept picture is so large that its smallest part still has 64 pixels.
 
 </details>
 

@@ -1,11 +1,12 @@
-# Generated from book/level.ipynb, digest 01b92e2a. To carry an edit back:
+# Generated from book/level.ipynb, digest 62978980. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
 # Level
 
-At the end of this chapter you have `Level`: one global query, a stack of blocks,
-every second of which uses it, and a smaller map for the next level. You also have
+At the end of this chapter you have `Level`: one global query, a stack of
+blocks, of which every second one uses it, and a smaller map for the next level.
+You also have
 the rule that says which image sizes work.
 
 About 30 minutes to read. Medium: all parts exist by now, and the question is what
@@ -378,8 +379,9 @@ def changes(level, x, corner):
 r"""
 **Predict, then see.** After which of the six does the output change outside the
 corner's own window? And where will the change be larger, after the global block
-or after `ReduceSize`? The unit is the standard deviation of the run's output. On
-the halved map, `outside` starts where no convolution reaches from the window.
+or after `ReduceSize`? The unit is the standard deviation of the run's output.
+On the halved map, `outside` starts beyond the reach of any convolution from the
+window.
 """
 
 # %% tags=["active-ipynb"]
@@ -427,8 +429,9 @@ What the table says:
 - **Attention alone crosses nothing.** After one local block or two, and after the
   global block with the old query, all windows but the corner's are as they were.
 - **The global query reaches every window**, but not evenly. The change is clear
-  at one place, the top left of every window: there are the queries that summarise
-  the corner. The median token outside changes by less than a thousandth of a standard
+  at one place, the top left of every window, because that is where the queries
+  that summarise the corner are.
+  The median token outside changes by less than a thousandth of a standard
   deviation: the queries of other regions learn of the corner only by the means that
   the generator's squeeze and excitation takes.
 - **`ReduceSize` mixes, too**, without any query. Its squeeze and excitation
@@ -569,9 +572,9 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-Every shape and every weight is right, and it is another model: even the only
-global block comes after a local one, and would get the query of a map that is no
-longer the level's input.
+Every shape and every weight's name is right, yet it is a different model. Even
+a single global block comes after a local one, so it would get the query of a
+map that is no longer the level's input.
 
 **A window that does not fit.** The level says so, and lists those that do.
 """
@@ -598,7 +601,7 @@ r"""
 2. (5 minutes, easy) Does a map of 48×96 fit windows of 6×6? Of 6×12? Of 12×24?
 3. (5 minutes, medium) One corner of the map changed. Why is the map after the global block different everywhere, although no window attends to another? And why by so much more at one place in each window?
 4. (5 minutes, medium) Could a level of depth 1 do without its query generator? What would break?
-5. (10 minutes, easy) An experiment. The weights above are random, and trained ones may behave differently. Measure the same six runs in the first level of `nano`, which was trained. Its input is what `nano.patch_embed` makes of Chelsea, and its windows are 4×4; take a corner of 2×2. Which way carries more here, the global query or `ReduceSize`, at the median and at most? Predict before you run it.
+5. (10 minutes, easy) An experiment. The weights above are random, and trained ones may behave differently. Measure the same six runs in the first level of `nano`, which was trained. Its input is what `nano.patch_embed` makes of Chelsea, and its windows are 4×4; take a corner of 2×2. Which way carries more here, the global query or `ReduceSize`, in the median and at the maximum? Predict before you run it.
 6. (20 minutes, medium) Write a level of two blocks yourself, for a map of 28×28 with 16 channels: windows of 7×7, two heads, MLPs three times as wide. Check it with `check.layer(yours, "level")`.
 
 <details><summary>Answer to 1</summary>
@@ -627,7 +630,7 @@ Its output would be the same. But checkpoints hold the generator's weights, and 
 
 <details><summary>Answer to 5</summary>
 
-As with random weights, only more so: at most, the global query carries far more; at the median, `ReduceSize` does. With both together the median is larger than with either: the convolutions of `ReduceSize` spread what the query has brought.
+As with random weights, only more so: at the maximum, the global query carries far more; in the median, `ReduceSize`. With both together the median is larger than with either: the convolutions of `ReduceSize` spread what the query has brought.
 
 </details>
 

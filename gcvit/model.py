@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest 38dc417c. To carry an edit back:
+# Generated from book/model.ipynb, digest 36843f20. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -102,8 +102,9 @@ answer_by_hand(x)
 
 # %% [markdown]
 r"""
-Three positions vote for the first channel and one for the second, so the mean is
-$(3 - 1)/4 = 0.5$ and its opposite. The logits are 1 and −1, and the softmax makes
+Three positions vote for the first channel and one for the second, so the mean
+is $(3 - 1)/4 = 0.5$ for the first channel, and its negative for the second.
+The logits are 1 and −1, and the softmax makes
 $e / (e + e^{-1}) = 0.88$ of the first.
 
 **Predict, then see.** Multiply the whole map by 100. Which of the three lines
@@ -123,8 +124,8 @@ one another gets through, not how large they are. Each position has one vote.
 ## The code
 
 The constructor makes the parts, and `build` creates every variable, so that a
-checkpoint always finds its place. Only `build`, or a call on images, fixes their
-size.
+checkpoint always finds its place. Only `build`, or a call on images, fixes the
+size of the images.
 """
 
 # %%
@@ -345,7 +346,7 @@ from 0 in the first to `path_drop` in the last. That, too, is from
 since all later ones build on them.
 
 > **Why `head` and not `classifier`.** Attribute names are addresses. A
-> checkpoint stores the head's weights under `head`; another name here, and
+> checkpoint stores the head's weights under `head`; with another name here,
 > released weights would not load. Keras visits the attributes in alphabetical
 > order, and after `head` it meets `layers`, its own list of the model's layers. What
 > lies in a list is stored under the name of its class, and numbered from the second
@@ -540,8 +541,9 @@ have no `layer_scale`. `large_21k` has the numbers of `large`: it is the same mo
 trained on ImageNet-21K first. NVIDIA reports its accuracy, but published no weights
 of it; those with larger images, `large_21k_384` and `large_21k_512`, have some.
 
-One variant is the book's own: `nano`, which a laptop can train, and which the
-chapter [Pretrained](pretrained.ipynb) asks what it sees. Its images have 64 pixels,
+One variant is the book's own: `nano`. A laptop can train it, and the chapter
+[Pretrained](pretrained.ipynb) shows what it recognises.
+Its images have 64 pixels,
 although it learned from CIFAR-10, whose pictures have 32: they are enlarged, so that
 level 0 has 4×4 windows and level 1 has 2×2. With 32 pixels, only level 0 would have
 more than one window, and the global queries of the others would connect nothing.
@@ -701,7 +703,8 @@ check.layer(MyGCViT(), "model")
 
 # %% [markdown]
 r"""
-Next: [Evidence](evidence.ipynb). WRITE: what it does.
+Next: [Evidence](evidence.ipynb) takes the global query away, and measures what is
+lost.
 
 To look up: [`GCViT`](api.md#gcvit.GCViT),
 [`VARIANTS`](api.md#gcvit.VARIANTS),

@@ -1,4 +1,4 @@
-# Generated from book/patch_embed.ipynb, digest b76ce5fd. To carry an edit back:
+# Generated from book/patch_embed.ipynb, digest 822dc4db. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module patch_embed
 # %% [markdown]
 r"""
@@ -212,7 +212,7 @@ assert difference < check.TOLERANCE
 # %% [markdown]
 r"""
 Does token 8 really see what you counted by hand? Change one pixel of its row at
-a time, and look whether the token notices. Squeeze and excitation averages over
+a time, and see whether the token notices. Squeeze and excitation averages over
 the whole map, so it notices every pixel a little. Take it out of the way, by
 fixing its weights at one half, and the convolutions' own reach remains. The stem
 is that of `nano`, this book's own small model; it comes with the package, and
@@ -240,9 +240,9 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-It sees exactly those eleven. From the two pixels at either end only one path
-leads to the token, from those in the middle several, and this trained stem makes
-little of the ends.
+It sees exactly those eleven. From each of the two pixels at each end, only one
+path leads to the token; from those in the middle, several do. This trained stem
+makes little of the ends.
 
 ## What can go wrong
 
@@ -289,8 +289,9 @@ assert difference > check.TOLERANCE
 r"""
 It is no larger, since the stem ends in a layer normalisation. The spread looks
 right; the numbers are not. So when a pretrained model answers nonsense, check
-the preprocessing first. Models that were trained on photographs want another
-scaling than the small one: pixels divided by 255, minus the mean of ImageNet's
+the preprocessing first. Models that were trained on photographs need a
+different scaling from the small model's:
+pixels divided by 255, minus the mean of ImageNet's
 photographs, (0.485, 0.456, 0.406), and divided by their standard deviation,
 (0.229, 0.224, 0.225), channel by channel. These numbers are from `default_cfgs`
 in NVIDIA's `models/gc_vit.py`. `preprocess` in the chapter

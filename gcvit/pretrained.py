@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest ccf20b9b. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest 8859ff90. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -81,8 +81,8 @@ r"""
 ## The idea
 
 A [checkpoint](glossary.md#term-checkpoint) is a list of arrays with names. If
-your model computes what the official one computes, its weights are the official
-weights. Two things can keep them apart.
+your model computes what the official one computes, it can use the official
+weights as they are. Two things can get in the way.
 
 **The names differ.** Three families of files exist, and each has its own names,
 some with the axes in another order. You translate all three to what *you* call a
@@ -154,7 +154,7 @@ from gcvit.variants import checkpoint_address, class_names
 
 # %% [markdown]
 r"""
-First your own names. These are all attributes behind which a weight can be.
+First your own names. These are all the attributes that can lead to a weight.
 """
 
 # %%
@@ -403,9 +403,9 @@ def rename_pytorch(arrays, path):
 # %% [markdown]
 r"""
 Now compare, and only then assign. A loader that skips what it does not find
-would leave a bias at zero, where Keras starts it, and say nothing. A head for
-another number of classes is the one difference that is let through: it is what
-fine-tuning starts from.
+would leave a bias at zero, where Keras starts it, and say nothing. The one
+difference that is allowed is a head for a different number of classes, since
+fine-tuning starts from that.
 """
 
 
@@ -500,8 +500,8 @@ The weights were trained for one image size. For another one, the windows grow
 with the image: 7 of 224 pixels become 12 of 384. So each level halves as often
 as before, and the query generators keep their layers. The last level's map is a
 32nd of the image, so the image's sides must be multiples of 32. `windows_for`
-from [Model](model.ipynb) would find windows for 300 pixels, too, but with other
-numbers of halvings, to which the weights do not belong.
+from [Model](model.ipynb) would find windows for 300 pixels, too, but with
+different numbers of halvings, which the weights do not fit.
 
 Nothing changes shape but the bias tables.
 """
@@ -540,17 +540,18 @@ def resize_bias_table(table, window_size, new_window_size):
 
 # %% [markdown]
 r"""
-Images need not be in colour, and some have more than three channels, as those
-of satellites. Only the first convolution looks at channels, and it adds up what
+Images need not be in colour, and some, such as satellite images, have more than
+three channels.
+Only the first convolution looks at channels, and it adds up what
 it sees in each. One grey channel gets the sum of the kernels $k_c$ for red,
 green and blue. $n$ channels get these in turn, times $3 / n$, so that the sum
 keeps its size:
 
 $$k'_i = \frac{3}{n}\, k_{i \bmod 3}, \qquad i = 0, \dots, n - 1.$$
 
-Three equal channels then give the answers that one gives, and the colours twice
-over give those of the colours once. Of other channels it is a start, as good as
-they are like colours.
+Three equal channels then give the same answers as one channel, and the colours
+given twice give the same answers as the colours given once. For other channels
+this is only a starting point: the more they resemble colours, the better it is.
 """
 
 
@@ -636,7 +637,8 @@ converted some of them. `nano` is this book's own.
 NVIDIA's licence,
 [CC BY-NC-SA 4.0](https://creativecommons.org/licenses/by-nc-sa/4.0/), forbids
 commercial use. It holds for every conversion of those weights, and for what you
-fine-tune from them. `nano` is free of it: Apache-2.0, as the code.
+fine-tune from them. `nano` is free of this restriction: it is under Apache-2.0,
+like the code.
 """
 
 # %% tags=["active-ipynb"]
@@ -661,8 +663,8 @@ need not hold the same numbers: timm lists 79.756 % for its file of XXTiny. How
 good `nano` is, you see below.
 
 Keras's `get_file` fetches them, and
-[`gcvit.downloads`](api.md#downloads) checks what came before it moves it into
-the cache: no half file is ever taken for a whole one.
+[`gcvit.downloads`](api.md#downloads) checks each download before moving it into
+the cache, so a partial file is never taken for a complete one.
 
 The `21k` variants were trained on ImageNet-21K first. `large_21k` has no source:
 its configuration is in NVIDIA's code, its weights were never published.
@@ -966,13 +968,12 @@ three backends.
 
 ### What `nano` can do
 
-`nano` was trained from scratch on 45,000 of the small photographs of
-[CIFAR-10](references.md#cifar-10), each enlarged from 32 pixels to 64, so that
-the first level's map has several windows, with 5,000 kept for
-validation, by
-[`tools/train_nano.py`](https://github.com/gcvit-book/gcvit-book/blob/main/tools/train_nano.py).
-Its copy of them was compressed once more, as JPEG; scores on the original can
-differ a little.
+[`tools/train_nano.py`](https://github.com/gcvit-book/gcvit-book/blob/main/tools/train_nano.py)
+trained `nano` from scratch on 45,000 of the small photographs of
+[CIFAR-10](references.md#cifar-10), and kept 5,000 for validation. Each
+photograph is enlarged from 32 pixels to 64, so that the first level's map has
+several windows. The script's copy of the photographs was compressed once more,
+as JPEG, so scores on the originals can differ a little.
 
 In training half of the images are mirrored, and all are shifted. From epoch 17
 on they also change in brightness, contrast and colour, down to grey. From epoch
@@ -1005,8 +1006,8 @@ Run the script, and you get a similar model, not the same numbers: a sum in
 another order rounds differently, and 64 epochs amplify that.
 
 The epoch with the best validation accuracy was kept. The test images played no
-part in that choice. The cat had a part in an earlier one: a model before this
-one took her for a frog, but not in grey. It trusted colours too much, so the
+part in that choice. The cat did influence an earlier choice: a previous model
+took her for a frog, except in grey. That model trusted colours too much, so the
 training images now vary in colour.
 """
 
@@ -1043,7 +1044,8 @@ r"""
 There is no error and no warning. [Evidence](evidence.ipynb) has what each known
 mistake costs on 10,000 pictures. The page of the
 [published example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/)
-shows 0.72 for "Egyptian cat", by XXTiny; that number has both mistakes in it.
+shows that XXTiny gives "Egyptian cat" a probability of 0.72; that number was
+computed with both mistakes.
 
 Downloads fail too. Half a file is not taken for a whole one:
 """
@@ -1070,7 +1072,7 @@ r"""
 
 - Loading is renaming: every tensor of the file, every weight of the model, one to one, or nothing.
 - `from_pretrained` fetches, checks and loads; another image size scales the windows and resizes the bias tables.
-- Weights are exact only in exact layers, and a photo only in the preprocessing that they were trained with.
+- Weights give exact answers only in exact layers, on photos preprocessed as in training.
 
 ## Exercises
 

@@ -1,4 +1,4 @@
-# Generated from book/reduce_size.ipynb, digest fef98994. To carry an edit back:
+# Generated from book/reduce_size.ipynb, digest 1dc0477d. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module reduce_size
 # %% [markdown]
 r"""
@@ -47,8 +47,8 @@ So the model need not learn that neighbours belong together, as it would have to
 with attention alone.
 
 The layer first refines the map with a residual branch: what the branch
-computes is added to what came in. So the branch has to learn a correction only,
-and a branch that gives zeros leaves the map as it is. It is called
+computes is added to what came in. So the branch only has to learn a correction,
+and a branch that gives zeros leaves the map as it is. This branch is called
 **fused MBConv**, after the mobile bottleneck convolution of
 [MobileNetV2](https://arxiv.org/abs/1801.04381), and has three steps:
 
@@ -356,8 +356,8 @@ assert difference < check.TOLERANCE
 r"""
 ## What can go wrong
 
-The classic mistake is the padding. PyTorch's `padding=1` puts a pad at either
-end, always. Keras's `padding="same"` adds only as many as it takes to make
+The classic mistake is the padding. PyTorch's `padding=1` always puts a pad at
+each end. Keras's `padding="same"` adds only as many as it takes to make
 $\lceil H/2 \rceil$ outputs. With stride 1 the two agree.
 
 **Predict, then see.** With stride 2, how many pads does a row of eight need to
@@ -422,9 +422,9 @@ tell.
 
 The second mistake is quieter: forgetting `epsilon`, the small number that a
 layer normalisation adds to the variance, so that it never divides by zero.
-Keras's own is 0.001, PyTorch's is 0.00001. `check.layer` knows such mistakes. It
-makes them one by one in the chapter's layer, until that has your layer's
-numbers.
+Keras's own is 0.001, PyTorch's is 0.00001. `check.layer` knows such mistakes.
+It makes them one by one in the chapter's layer, until one of them gives the
+same numbers as your layer.
 """
 
 # %% tags=["active-ipynb"]

@@ -1,4 +1,4 @@
-# Generated from book/squeeze_excitation.ipynb, digest 8253b294. To carry an edit back:
+# Generated from book/squeeze_excitation.ipynb, digest b9e0db32. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module squeeze_excitation
 # %% [markdown]
 r"""
@@ -152,8 +152,8 @@ The two dense layers live in a list called `fc`. Checkpoints address their
 weights by that name and by the order in the list.
 
 `factor` and `units` check a number, and `given` lists a layer's arguments, so
-that they can be saved with it. Such care is written out in
-[plain modules](api.md#checked-arguments); here it takes one line each time.
+that they can be saved with it. The details are in [plain
+modules](api.md#checked-arguments); here each takes one line.
 
 Every layer of this book creates its variables in `build()`, where it first
 learns how many channels come in. It hands its own `dtype_policy` to the layers
@@ -329,7 +329,7 @@ A check of shapes says nothing; the check of numbers does. That is why each
 chapter of this book has one.
 
 Names can be wrong, too. `check.layer` is for layers that you write yourself. It
-asks one thing after the other, and tells you the first mistake. Does the layer
+asks four questions in turn, and tells you the first mistake. Does the layer
 run? Does its output have the right shape? Are its weights named as in a checkpoint?
 Are its numbers the official ones, for two images in one batch?
 

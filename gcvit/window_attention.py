@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest c88a6c47. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest 7f250253. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
@@ -237,8 +237,8 @@ $$(\text{row offset} + h - 1) \cdot (2w - 1) + (\text{column offset} + w - 1),
 \qquad \text{offset} = \text{query's place} - \text{key's place}.$$
 
 The bias table has one row for each offset and one column for each head. The index
-says which of its rows each pair of tokens reads. A query of the global query has
-a place, too: the one that it fills in the window.
+says which of its rows each pair of tokens reads. Each query in the global query
+has a place, too: the one that it fills in the window.
 
 Windows may be square or not; [`size_pair`](api.md#gcvit.sizes.size_pair) makes a
 (height, width) pair of what you pass.
@@ -502,7 +502,8 @@ r"""
 > **Why `repeat`, not `tile`.** The batch holds all windows of image 0, then
 > all windows of image 1. `repeat` gives 0 0 0 1 1 1, `tile` gives 0 1 0 1 0 1.
 > With one image there is no difference. With two, half of each image's windows
-> get the other image's queries. timm tiled up to its version 1.0.30.
+> get the other image's queries. timm used `tile` up to and including version
+> 1.0.30.
 
 ## The proof
 
@@ -566,8 +567,8 @@ r"""
 Global attention has fewer parameters, since its queries come ready-made from
 the generator: $64 \cdot 64 + 64 = 4160$ are missing, one third of `qkv`.
 
-Then the numbers, against the official layers, for two images. Of each, two
-windows are stored.
+Then the numbers, against the official layers, for two images. For each layer,
+two windows are stored.
 """
 
 # %% tags=["active-ipynb"]
