@@ -1,4 +1,4 @@
-# Generated from book/evidence.ipynb, digest 9965ef5e. To carry an edit back:
+# Generated from book/evidence.ipynb, digest a83e2c72. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module evidence
 # %% [markdown]
 r"""
@@ -39,15 +39,15 @@ Five models learn CIFAR-10, and differ in one part each.
 | name | what asks in every second block |
 | --- | --- |
 | global query | the global query, as in the paper |
-| average as query | the map, averaged to the size of a window: no convolution has seen it |
+| average as query | the map, averaged to the size of a window, without a generator |
 | shifted windows | each token, in windows shifted by half their size, as in [Swin](https://arxiv.org/abs/2103.14030) |
 | local only | each token, in the same windows as in the block before |
 | no squeeze | the global query, but no convolution has a [squeeze and excitation](squeeze_excitation.ipynb) |
 
-Before you look: which of the four do you expect to lose the most?
+Before you look: which of the last four do you expect to lose the most?
 """
 
-# %% mystnb={"figure": {"caption": "Accuracy of five models after the same training. Each dot is a run with its own seed, each line the mean of three.", "name": "figure-evidence-accuracy"}, "image": {"alt": "Five rows, one for each variant, with three dots each and a line at their mean, over the accuracy on the test images."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Accuracy of five models after the same training. Each dot is a run with its own seed, each line their mean.", "name": "figure-evidence-accuracy"}, "image": {"alt": "Five rows, one for each variant, with one dot for each seed and a line at their mean, over the accuracy on the test images."}} tags=["active-ipynb"]
 r"""
 import json
 from importlib.resources import files
@@ -71,11 +71,11 @@ plots.plt.show()
 
 # %% [markdown]
 r"""
-The spread, ±, is the standard deviation over the three seeds.
+The spread, ±, is the standard deviation over the seeds.
 
 None of the four differs from the model with the global query by more than the
-seeds differ among themselves. So on these photographs, at this size, nothing
-shows that the global query helps, and nothing that squeeze and excitation does.
+seeds differ among themselves. So on these photographs, at this size, there is
+no sign that the global query helps, and none that squeeze and excitation does.
 
 That is a result about small models, small images and short trainings. The last
 map here has 2×2 tokens, which one window covers: there each token meets all
@@ -85,7 +85,7 @@ in its ablation study ([arXiv 2206.09959](https://arxiv.org/abs/2206.09959)); no
 repeated that here.
 """
 
-# %% mystnb={"figure": {"caption": "Validation accuracy after each epoch, the mean of three seeds.", "name": "figure-evidence-curves"}, "image": {"alt": "Five curves of validation accuracy over the epochs; all rise together."}} tags=["active-ipynb"]
+# %% mystnb={"figure": {"caption": "Validation accuracy after each epoch, the mean over the seeds.", "name": "figure-evidence-curves"}, "image": {"alt": "Five curves of validation accuracy over the epochs; all rise together."}} tags=["active-ipynb"]
 r"""
 _, axes = plots.plt.subplots(figsize=(6, 3), layout="constrained")
 styles = ["-", "--", "-.", ":", (0, (1, 3))]
@@ -104,9 +104,9 @@ r"""
 The models are small, so that you can repeat this on a laptop: the first three
 levels of [`nano`](pretrained.ipynb) at half its width, with 16 channels, for
 CIFAR-10's own 32 pixels. Windows have 2×2 tokens, so the first map of 8×8 has
-16 windows. 45,000 images are trained on, mirrored and shifted. Each variant of
-one seed gets the same images in the same order. The accuracy is that after the
-last epoch: no epoch was chosen.
+16 windows. The models train on 45,000 images, mirrored and shifted. For each
+seed, all variants get the same images in the same order. The accuracy is that
+after the fourth and last epoch; no epoch was picked for its result.
 [`tools/train_evidence.py`](https://github.com/gcvit-book/gcvit-book/blob/main/tools/train_evidence.py)
 trains them, and the package keeps its record.
 """
@@ -115,7 +115,8 @@ trains them, and the package keeps its record.
 r"""
 ## The code
 
-A variant is a `GCViT` some of whose parts are others. Each part is a few lines.
+A variant is a `GCViT` with some of its parts replaced.
+Each part is a few lines.
 """
 
 # %%
@@ -255,8 +256,8 @@ def no_squeeze(dtype):
 
 # %% [markdown]
 r"""
-While a variant is built, the modules of its parts have other classes under the
-same names.
+While a variant is being built, the modules of its parts hold replacement
+classes under the same names.
 """
 
 
@@ -346,8 +347,8 @@ assert change[2, :2, :2].all() and change[2].sum() == 4
 r"""
 ## A task that needs both ends
 
-On photographs a model can be right for many reasons. So here is a task that
-cannot be solved without what two places have in common. Each image has two
+On photographs a model can be right for many reasons. So here is a task that can
+be solved only by comparing two places. Each image has two
 squares in opposite corners, red or green. Are they of the same colour?
 """
 
@@ -377,8 +378,9 @@ plots.show_photos()
 # %% [markdown]
 r"""
 The models have one level of two blocks, on a map of 8×8 tokens with windows of
-2×2. No window holds both squares, and none has a squeeze and excitation, which
-would also carry the news. Each square alone says nothing: half of the images
+2×2. No window holds both squares. The models have no squeeze and excitation,
+which would also carry the news.
+Each square alone says nothing: half of the images
 with a red one are "same". What accuracy do you expect of a model whose tokens
 never meet the other corner?
 """
@@ -422,7 +424,7 @@ the task, and exercise 2 asks why. Shifted windows pass news on by one window fo
 each pair of blocks, and here two blocks are not enough.
 
 So the global query does what it is made for. Whether your images need it is
-another matter. A level that sees its map through one window does not.
+another matter. A level whose map fits into one window does not need it.
 """
 
 # %% [markdown]
@@ -446,9 +448,10 @@ for name, accuracy in costs["accuracy"].items():
 
 # %% [markdown]
 r"""
-The flat table costs half a point of accuracy. The others change answers, up to
-one in sixty, but nearly as many for the better as for the worse. So accuracy
-does not find them: a port can be wrong, and score as well. Numbers do find them,
+The flat table costs half a point of accuracy. The others change up to one
+answer in sixty, but nearly as many for the better as for the worse. So accuracy
+does not find them: a port can be wrong and still score just as well.
+Numbers do find them,
 at once. Here is the same model on two photographs:
 """
 
@@ -472,7 +475,7 @@ r"""
 ## Summary
 
 - On CIFAR-10, at this size and after a short training, models without the global query are as good as the one with it.
-- A task that needs both ends of an image is learned with a query from the whole map, and not without one.
+- In a level of two blocks, a task that needs both ends of an image is learned with a query from the whole map, and not without one.
 - Known mistakes cost half a point of accuracy or less, so only exact numbers find them.
 
 ## Exercises
@@ -490,7 +493,7 @@ A local block projects queries, keys and values, a global one only keys and valu
 
 <details><summary>Answer to 2</summary>
 
-In three of four cases. Its score is a sum: one number for the colour of the upper square, and one for that of the lower. "Red, red" and "green, green" together have the same sum as "red, green" and "green, red" together. So no bound can have the first two on one side and the last two on the other; one of the four is always wrong.
+In three of four cases. Its score is a sum: one number for the colour of the upper square, and one for that of the lower. "Red, red" and "green, green" together have the same sum as "red, green" and "green, red" together. So no threshold can put the first two on one side and the last two on the other; one of the four is always wrong.
 
 </details>
 

@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest 468ef6c2. To carry an edit back:
+# Generated from book/flowers.ipynb, digest fa10e25f. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -6,7 +6,7 @@ r"""
 
 In a few minutes on a laptop, `nano` learns to tell five kinds of flowers apart,
 on photographs that it never saw. You can do the same with a folder of your own
-pictures: the [recipe](#your-own-pictures) has ten lines.
+pictures: the recipe, near the end, has ten lines.
 
 About 25 minutes. Medium: you should have trained a network before.
 """
@@ -33,7 +33,7 @@ plots.model_map("flowers")
 r"""
 ## The result
 
-These are photographs of [`tf_flowers`](references.md#tf-flowers), as the model
+These are photographs of [`tf_flowers`](https://www.tensorflow.org/datasets/catalog/tf_flowers), as the model
 gets them, with the names of their classes. They are kept for validation.
 """
 
@@ -136,7 +136,8 @@ photograph is there under two names: whoever sorts thousands makes mistakes.
 On the page of the
 [published example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/),
 XXTiny reaches 0.9210 on the same split, at 224 pixels, after 5 epochs. That
-number is theirs, of a model with [two mistakes](pretrained.ipynb) in it.
+number is theirs, of a larger model at another size, with
+[two mistakes](pretrained.ipynb) in it: the two numbers do not compare.
 
 ### Where it is wrong
 
@@ -788,7 +789,7 @@ To look up: [`load_flowers`](api.md#gcvit.flowers.load_flowers),
 [`load_pictures`](api.md#gcvit.pipelines.load_pictures),
 [`classify`](api.md#gcvit.classify),
 [`decode`](api.md#gcvit.pictures.decode),
-[`fast_dtype_policy`](api.md#gcvit.flowers.fast_dtype_policy),
-[`fast_jit_compile`](api.md#gcvit.flowers.fast_jit_compile) in the API
+[`fast_dtype_policy`](api.md#gcvit.devices.fast_dtype_policy),
+[`fast_jit_compile`](api.md#gcvit.devices.fast_jit_compile) in the API
 reference; the [papers](references.md); the [words](glossary.md).
 """
