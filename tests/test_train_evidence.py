@@ -78,7 +78,7 @@ def test_the_classes_are_put_back():
     before = block.WindowAttention
     with pytest.raises(ValueError):
         changes = evidence.VARIANTS["shifted windows"]
-        evidence.build_variant(changes, 31, **train_evidence.MODEL)
+        evidence.build_variant(changes, 24, **train_evidence.MODEL)
     assert block.WindowAttention is before
 
 
