@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest 8859ff90. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest 4f01e992. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -24,11 +24,6 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's parts sit: around a finished model. You fill it with weights, prepare images, and read its answers.", "name": "figure-pretrained-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes preprocess, load checkpoint and predictions in the first row are highlighted."}} tags=["active-ipynb", "hide-input"]
-r"""
-plots.model_map("pretrained")
-"""
-
 # %% [markdown]
 r"""
 ## The result
@@ -36,16 +31,21 @@ r"""
 A photograph, from scikit-image, and what `nano` says of it:
 """
 
-# %% mystnb={"figure": {"caption": "A photograph, and the five most probable answers of `nano`.", "name": "figure-pretrained-answer"}, "image": {"alt": "Left, a ginger cat's face. Right, a bar chart of five classes: cat has by far the longest bar, before frog, bird, dog and truck."}} tags=["active-ipynb"]
+# %% tags=["active-ipynb"]
 r"""
 from skimage.data import chelsea
 
 from gcvit import classify, from_pretrained
 
 photo = chelsea()
-model = from_pretrained("nano")
-(answers,) = classify(model, photo)
+(answers,) = classify(from_pretrained("nano"), photo)
+for name, probability in answers:
+    print(f"{name:6} {probability:.2f}")
+assert answers[0][0] == "cat"
+"""
 
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "A photograph, and the five most probable answers of `nano`.", "name": "figure-pretrained-answer"}, "image": {"alt": "Left, a ginger cat's face. Right, a bar chart of five classes: cat has by far the longest bar, before frog, bird, dog and truck."}} tags=["active-ipynb", "hide-input"]
+r"""
 _, (left, right) = plots.plt.subplots(
     1, 2, figsize=(8, 2.6), layout="constrained"
 )
@@ -56,7 +56,6 @@ right.barh(names, probabilities, color=plots.BLUE)
 right.set(xlabel="probability", xlim=(0, 1))
 right.invert_yaxis()
 plots.show_photos()
-assert names[0] == "cat"
 """
 
 # %% [markdown]
@@ -74,6 +73,16 @@ try:
     print(*(f"{name} {probability:.2f}" for name, probability in answers))
 except (OSError, ValueError):  # no network, or one that answers for it
     print("No stand-in for XXTiny's answers: its file was out of reach.")
+"""
+
+# %% [markdown]
+r"""
+All of this chapter is around a finished model:
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's parts sit: around a finished model. You fill it with weights, prepare images, and read its answers.", "name": "figure-pretrained-map"}, "image": {"alt": "Map of GCViT in four rows; the boxes preprocess, load checkpoint and predictions in the first row are highlighted."}} tags=["active-ipynb", "hide-input"]
+r"""
+plots.model_map("pretrained")
 """
 
 # %% [markdown]
