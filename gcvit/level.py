@@ -1,4 +1,4 @@
-# Generated from book/level.ipynb, digest 62978980. To carry an edit back:
+# Generated from book/level.ipynb, digest 96d9c404. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
@@ -144,9 +144,9 @@ A level has three kinds of children.
    $K = 0$. [`check_map`](api.md#gcvit.sizes.check_map) gives $K$, or says which
    windows fit.
 2. `blocks`, a list of `depth` blocks. Block $i$ has `global_query=False` if $i$ is
-   even, and `True` if it is odd. All else is the same for all of them: window,
-   heads, `mlp_ratio`, layer scale, dropout. `path_drop` can be one rate for all, or
-   one for each.
+   even, and `True` if it is odd. All else is the same for all of them:
+   `window_size`, `num_heads`, `mlp_ratio`, `qkv_bias`, `qk_scale`, the layer scale
+   and dropout. `path_drop` can be one rate for all, or one for each.
 3. `down`, a `ReduceSize` with its default arguments: it halves the map and doubles
    the channels. With `downsample=False` there is none.
 

@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest 7f250253. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest a1039633. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
@@ -318,7 +318,8 @@ plots.touch("relative_position_index", data)
 r"""
 ### The layer, step by step
 
-The inputs are `(B·M, N, C)`. In local attention:
+The inputs are `(B·M, N, C)`. A local layer is called as `layer(windows)`, a global
+one as `layer(windows, q_global)`. In local attention:
 
 1. **Queries, keys, values.** One dense layer, `qkv`, turns the $C$ channels of
    each token into $3C$: first all channels of the query, then the key's, then

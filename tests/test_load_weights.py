@@ -300,7 +300,7 @@ def test_what_is_no_path_is_named(path, skip_mismatch, first):
 def test_other_files_are_named_for_what_they_are(tmp_path, first):
     path = tmp_path / "weights.json"
     path.write_text("{}")
-    with pytest.raises(ValueError, match=r"weights\.json is no \.keras"):
+    with pytest.raises(ValueError, match=r"weights\.json is neither a \.keras"):
         first.load_weights(path)
 
 
