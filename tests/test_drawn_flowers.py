@@ -3,7 +3,13 @@
 import keras
 import numpy as np
 
-from gcvit import drawn_flowers, flowers, from_pretrained, pictures
+from gcvit import (
+    drawn_flowers,
+    flower_sources,
+    flowers,
+    from_pretrained,
+    pictures,
+)
 
 
 def test_they_depend_on_the_seed_only():
@@ -41,7 +47,7 @@ def test_colours_alone_do_not_tell_them_apart():
 
 def test_nano_learns_them(monkeypatch):
     drawings = drawn_flowers.draw_flowers(0, 800, 200)
-    monkeypatch.setattr(flowers, "read", lambda source, seed: drawings)
+    monkeypatch.setattr(flower_sources, "read", lambda source, seed: drawings)
     keras.utils.set_random_seed(0)
     train, validation, names = flowers.load_flowers()
     model = from_pretrained("nano", num_classes=len(names))

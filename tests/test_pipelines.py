@@ -15,7 +15,7 @@ from picture_files import file_of, fill
 from PIL import Image
 
 import gcvit
-from gcvit import examples, flowers, pipelines
+from gcvit import examples, flower_sources, flowers, pipelines
 from gcvit.pipelines import load_pictures
 
 
@@ -153,7 +153,7 @@ def test_a_folder_of_flowers_is_a_folder_of_pictures(tmp_path):
     ],
 )
 def test_sizes_are_checked_before_anything_is_read(options, seen, monkeypatch):
-    monkeypatch.setattr(flowers, "read", None)
+    monkeypatch.setattr(flower_sources, "read", None)
     with pytest.raises(ValueError) as error:
         gcvit.load_flowers("drawn", **options)
     assert seen in str(error.value)

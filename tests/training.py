@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import gcvit
-from gcvit import drawn_flowers, flowers, tasks
+from gcvit import drawn_flowers, flower_sources, flowers, tasks
 
 SMALL = {
     "window_size": (4,),
@@ -35,5 +35,5 @@ def small_data():
     """120 drawings to train on, four batches, and 30 to validate with."""
     with pytest.MonkeyPatch.context() as patch:
         drawings = drawn_flowers.draw_flowers(0, 120, 30)
-        patch.setattr(flowers, "read", lambda source, seed: drawings)
+        patch.setattr(flower_sources, "read", lambda source, seed: drawings)
         return flowers.load_flowers(image_size=32)[:2]
