@@ -201,7 +201,7 @@ def work(name, task, batch, dtype):
     line read, the seconds of a step; at the end, the peak memory.
     """
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # libraries print there, too
 
     def answer(value):
         print(json.dumps(value), file=answers, flush=True)

@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest 894ed638. To carry an edit back:
+# Generated from book/block.ipynb, digest 526035ba. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""
@@ -256,7 +256,8 @@ windows of other shapes. One of them moves no token at all: why that one?
 
 Only the transpose moves tokens; both reshapes read the same memory. Windows of
 2×6 are as wide as the map, so the tokens of each lie one after the other in
-memory already, and the transpose has nothing to move.
+memory already, and the transpose has nothing to move. So it is in windows of
+one row.
 
 </details>
 """

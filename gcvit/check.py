@@ -87,6 +87,15 @@ COMPONENTS = {
 }
 
 # The chapters' layers, with the arguments of the small official model.
+# The small official model.
+MODEL = {
+    "window_size": (7, 7, 14, 7),
+    "embed_dim": 8,
+    "depths": (1, 2, 2, 2),
+    "num_heads": (1, 2, 4, 8),
+    "num_classes": 10,
+    "head_activation": None,
+}
 LAYERS = {
     "squeeze_excitation": lambda: SqueezeAndExcitation(),
     "reduce_size": lambda: ReduceSize(),
@@ -98,14 +107,7 @@ LAYERS = {
     "block_local": lambda: Block(7, 2, False, mlp_ratio=3.0),
     "block_global": lambda: Block(7, 2, True, mlp_ratio=3.0),
     "level": lambda: Level(2, 2, 7, mlp_ratio=3.0),
-    "model": lambda: GCViT(
-        window_size=(7, 7, 14, 7),
-        embed_dim=8,
-        depths=(1, 2, 2, 2),
-        num_heads=(1, 2, 4, 8),
-        num_classes=10,
-        head_activation=None,
-    ),
+    "model": lambda: GCViT(**MODEL),
 }
 
 

@@ -24,11 +24,6 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's part sits: fine-tuning, which changes the whole model a little.", "name": "figure-flowers-map"}, "image": {"alt": "Map of GCViT in four rows; the box fine-tune in the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
-r"""
-plots.model_map("flowers")
-"""
-
 # %% [markdown]
 r"""
 ## The result
@@ -229,7 +224,15 @@ A pretrained model has learned to see before it gets its first flower: edges,
 textures, shapes. What it does not know is your classes. So you keep its weights,
 give it a new head, and train it a little more: you
 [fine-tune](glossary.md#term-fine-tuning) it.
+"""
 
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's part sits: fine-tuning, which changes the whole model a little.", "name": "figure-flowers-map"}, "image": {"alt": "Map of GCViT in four rows; the box fine-tune in the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
+r"""
+plots.model_map("flowers")
+"""
+
+# %% [markdown]
+r"""
 Fine-tuning is training with two precautions. The new head is random, and so are
 the first gradients that it sends back. Therefore you train the head alone at
 first. And the learning rate rises slowly, so that the first steps change little.

@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest 36843f20. To carry an edit back:
+# Generated from book/model.ipynb, digest 39c085a6. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -419,14 +419,8 @@ come from the official code in float64, for two images in one batch.
 
 # %% tags=["active-ipynb"]
 r"""
-small = {
-    "window_size": (7, 7, 14, 7),
-    "embed_dim": 8,
-    "depths": (1, 2, 2, 2),
-    "num_heads": (1, 2, 4, 8),
-    "num_classes": 10,
-    "head_activation": None,
-}
+small = check.MODEL
+print(small)
 difference = check.parity(GCViT(**small), "model")
 print(f"max |Δ| / std = {difference:.1e}, for two images")
 assert difference < check.TOLERANCE

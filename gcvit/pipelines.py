@@ -18,7 +18,7 @@ from keras.applications.imagenet_utils import preprocess_input
 
 from gcvit import examples, folders, pictures
 from gcvit.arguments import whole_number
-from gcvit.sizes import size_pair
+from gcvit.sizes import around_crop, size_pair
 
 if keras.backend.backend() != "tensorflow":
     # TensorFlow would take all the memory of a GPU that another backend needs.
@@ -96,9 +96,8 @@ def prepare(images, image_size, crop=1.0):
     if images.shape.rank == 3:
         images = images[None]
     height, width = image_size
-    larger = int(height / crop), int(width / crop)
+    larger, (top, left) = around_crop(image_size, crop)
     images = resize(cut_middle(images, image_size), larger)
-    top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
     return images[:, top : top + height, left : left + width]
 
 

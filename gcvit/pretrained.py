@@ -44,17 +44,11 @@ for name, probability in answers:
 assert answers[0][0] == "cat"
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "A photograph, and the five most probable answers of `nano`.", "name": "figure-pretrained-answer"}, "image": {"alt": "Left, a ginger cat's face. Right, a bar chart of five classes: cat has by far the longest bar, before frog, bird, dog and truck."}} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"figure": {"caption": "The photograph: Chelsea the cat.", "name": "figure-pretrained-photo"}, "image": {"alt": "A ginger cat's face, looking into the camera."}} tags=["active-ipynb"]
 r"""
-_, (left, right) = plots.plt.subplots(
-    1, 2, figsize=(8, 2.6), layout="constrained"
-)
-left.imshow(photo)
-left.axis("off")
-names, probabilities = zip(*answers)
-right.barh(names, probabilities, color=plots.BLUE)
-right.set(xlabel="probability", xlim=(0, 1))
-right.invert_yaxis()
+_, axes = plots.plt.subplots(figsize=(4, 2.7), layout="constrained")
+axes.imshow(photo)
+axes.axis("off")
 plots.show_photos()
 """
 
@@ -158,7 +152,12 @@ from keras import ops
 
 from gcvit import arguments, checkpoints, downloads, pictures
 from gcvit.model import GCViT
-from gcvit.sizes import scale_windows, size_pair, smallest_image_shape
+from gcvit.sizes import (
+    around_crop,
+    scale_windows,
+    size_pair,
+    smallest_image_shape,
+)
 from gcvit.variants import checkpoint_address, class_names
 
 # %% [markdown]
@@ -849,7 +848,7 @@ def preprocess(images, image_size=224, value_range=None, crop=1.0):
 def fit(photos, image_size, crop=1.0):
     """Do the same for tensors `(B, H, W, 3)`; see `preprocess`."""
     height, width = image_size
-    larger = int(height / crop), int(width / crop)
+    larger, (top, left) = around_crop(image_size, crop)
     images = ops.image.resize(
         photos,
         larger,
@@ -858,7 +857,6 @@ def fit(photos, image_size, crop=1.0):
         crop_to_aspect_ratio=True,
         data_format="channels_last",
     )
-    top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
     images = images[:, top : top + height, left : left + width]
     images = ops.clip(images, 0, 255)  # bicubic overshoots
     return keras.applications.imagenet_utils.preprocess_input(
@@ -954,14 +952,7 @@ official logits.
 r"""
 from importlib.resources import files
 
-model = GCViT(
-    window_size=(7, 7, 14, 7),
-    embed_dim=8,
-    depths=(1, 2, 2, 2),
-    num_heads=(1, 2, 4, 8),
-    num_classes=10,
-    head_activation=None,
-)
+model = GCViT(**check.MODEL)
 path = str(files("gcvit") / "data" / "official_small.keras")
 print(load_checkpoint(model, path), "tensors of", len(model.weights))
 (images,), expected = check.official("model")

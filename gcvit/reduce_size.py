@@ -1,4 +1,4 @@
-# Generated from book/reduce_size.ipynb, digest 1dc0477d. To carry an edit back:
+# Generated from book/reduce_size.ipynb, digest d0b10f91. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module reduce_size
 # %% [markdown]
 r"""
@@ -477,7 +477,7 @@ After. If it started before, the strided convolution would see the map on its or
 
 <details><summary>Answer to 4</summary>
 
-The test finds no mistake: 7 is odd, and both paddings agree. The model's levels halve maps of 56, 28 and 14. There every patch would sit one position off, and the numbers would be wrong, with the right shapes.
+The test finds no mistake: 7 is odd, and both paddings agree. The model's stem halves a map of 112, its levels those of 56, 28 and 14. There every patch would sit one position off, and the numbers would be wrong, with the right shapes.
 
 </details>
 

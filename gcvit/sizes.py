@@ -300,6 +300,24 @@ def scale_windows(window_size, image_size, new_image_size):
 # === The shape of a batch ===
 
 
+def around_crop(image_size, crop):
+    """Give the size of an image before its middle is cut out.
+
+    Args:
+        image_size: height and width of what is left, a pair.
+        crop: which share of either is left, in (0, 1].
+
+    Returns:
+        Height and width before, and how many rows and columns are cut off at
+        the top and at the left: two pairs.
+    """
+    larger = tuple(int(length / crop) for length in image_size)
+    start = tuple(
+        (whole - length) // 2 for whole, length in zip(larger, image_size)
+    )
+    return larger, start
+
+
 def check_images(input_shape, window_size):
     """Check the shape of the images that a model is built for.
 

@@ -9,7 +9,7 @@ import pytest
 from gcvit import block, evidence
 from tools import train_evidence
 
-NAMES = list(evidence.VARIANTS)
+NAMES = list(evidence.ABLATIONS)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def record():
 def build(name):
     keras.utils.set_random_seed(0)
     return evidence.build_variant(
-        evidence.VARIANTS[name],
+        evidence.ABLATIONS[name],
         train_evidence.IMAGE_SIZE,
         **train_evidence.MODEL,
     )
@@ -76,8 +76,8 @@ def test_the_average_is_that_of_the_map():
 
 def test_the_classes_are_put_back():
     before = block.WindowAttention
-    with pytest.raises(ValueError):
-        changes = evidence.VARIANTS["shifted windows"]
+    with pytest.raises(ValueError, match="32"):
+        changes = evidence.ABLATIONS["shifted windows"]
         evidence.build_variant(changes, 24, **train_evidence.MODEL)
     assert block.WindowAttention is before
 

@@ -77,7 +77,7 @@ def train(name, seed, data, folder):
     """Train a variant, going on where an earlier run was cut.
 
     Args:
-        name: one of `evidence.VARIANTS`.
+        name: one of `evidence.ABLATIONS`.
         seed: of the first weights and of the order of the images, an int.
         data: images and labels, to train and to validate with.
         folder: of the state after the last epoch, `last.npz`, of the log,
@@ -93,7 +93,7 @@ def train(name, seed, data, folder):
     images, labels, *validation = data
     steps_per_epoch = math.ceil(len(images) / SETTINGS["batch_size"])
     keras.utils.set_random_seed(seed)
-    changes = evidence.VARIANTS[name]
+    changes = evidence.ABLATIONS[name]
     model = evidence.build_variant(changes, IMAGE_SIZE, **MODEL)
     train_nano.compile_model(model, steps_per_epoch, SETTINGS)
     if (folder / "last.npz").exists():
@@ -120,10 +120,8 @@ def train(name, seed, data, folder):
 
 
 def folder_of(name, seed, parent):
-    """Name the folder of a run, and make it."""
-    folder = parent / f"{name.replace(' ', '_')}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Name the folder of a run."""
+    return parent / f"{name.replace(' ', '_')}-{seed}"
 
 
 def train_all(seeds, parent):
@@ -137,10 +135,11 @@ def train_all(seeds, parent):
     data = images[:kept], labels[:kept], images[kept:], labels[kept:]
     test = load("test")
     for seed in seeds:
-        for name in evidence.VARIANTS:
+        for name in evidence.ABLATIONS:
             folder = folder_of(name, seed, parent)
             if (folder / "result.json").exists():
                 continue
+            folder.mkdir(parents=True, exist_ok=True)
             model = train(name, seed, data, folder)
             _, accuracy = model.evaluate(
                 *test, batch_size=train_nano.EVALUATION_BATCH, verbose=0
@@ -162,7 +161,7 @@ def publish(parent):
         for seed in SEEDS
         if all(
             (folder_of(name, seed, parent) / "result.json").exists()
-            for name in evidence.VARIANTS
+            for name in evidence.ABLATIONS
         )
     ]
     own = os.environ.get("CIFAR10_DIR")
@@ -173,7 +172,7 @@ def publish(parent):
         "seeds": seeds,
         "variants": {
             name: summary([folder_of(name, seed, parent) for seed in seeds])
-            for name in evidence.VARIANTS
+            for name in evidence.ABLATIONS
         },
     }
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
