@@ -123,7 +123,7 @@ reading order.
 import keras
 from keras import layers, ops
 
-from gcvit import arguments
+from gcvit import arguments, fast_ops
 from gcvit.sizes import size_pair, windows_in
 from gcvit.window_attention import WindowAttention
 
@@ -399,7 +399,9 @@ class MLP(layers.Layer):
         output_dim = self.out_features or dim
         dtype = self.dtype_policy
         self.fc1 = layers.Dense(
-            hidden_features, activation=self.activation, dtype=dtype
+            hidden_features,
+            activation=fast_ops.activation(self.activation),
+            dtype=dtype,
         )
         self.drop1 = layers.Dropout(self.dropout, dtype=dtype)
         self.fc2 = layers.Dense(output_dim, dtype=dtype)

@@ -24,6 +24,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from gcvit import fast_ops
 from gcvit.block import Block
 from gcvit.checkpoints import shapes_when_saved, stored_shapes
 from gcvit.feature_extraction import FeatureExtraction, GlobalQueryGenerator
@@ -534,7 +535,7 @@ def mistakes(part):
                 "call": lambda *inputs, **options: in_strips(part, *inputs)
             }
         }
-    if getattr(part, "activation", None) is keras.activations.gelu:
+    if getattr(part, "activation", None) in fast_ops.EXACT_GELUS:
         return {
             "tanh_gelu": {"activation": ops.gelu},
             "relu": {"activation": ops.relu},

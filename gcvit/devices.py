@@ -13,6 +13,18 @@ def has_gpu():
     return any(device.startswith(("gpu", "cuda")) for device in devices)
 
 
+def is_xla_on_cpu():
+    """Tell whether Keras's backend compiles with XLA for a CPU.
+
+    That is JAX without a GPU or TPU. TensorFlow may compile, too, but not so
+    that a layer could tell.
+    """
+    if keras.backend.backend() != "jax":
+        return False
+    devices = keras.distribution.list_devices()
+    return all(device.startswith("cpu") for device in devices)
+
+
 def fast_dtype_policy():
     """Name the dtype policy that is fast on the device at hand.
 

@@ -190,7 +190,7 @@ r"""
 import keras
 from keras import layers, ops
 
-from gcvit import arguments
+from gcvit import arguments, fast_ops
 from gcvit.reduce_size import add_fused_mbconv, fused_mbconv
 from gcvit.sizes import halve
 
@@ -239,7 +239,7 @@ class FeatureExtraction(layers.Layer):
         # Zeros would win wherever the border is negative.
         border = ((0, 0), (1, 1), (1, 1), (0, 0))
         x = ops.pad(x, border, constant_values=-float("inf"))
-        return ops.max_pool(x, 3, strides=2, data_format="channels_last")
+        return fast_ops.max_pool(x)  # 3×3, stride 2
 
     def compute_output_shape(self, input_shape):
         if self.keepdims:

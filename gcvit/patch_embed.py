@@ -112,7 +112,7 @@ Eleven pixels, 27 to 37. Token 9 reads 31 to 41, so the two share seven.
 import keras
 from keras import layers, ops
 
-from gcvit import arguments
+from gcvit import arguments, fast_ops
 from gcvit.reduce_size import ReduceSize
 from gcvit.sizes import halve
 
@@ -142,7 +142,7 @@ class PatchEmbed(layers.Layer):
 
     def build(self, input_shape):
         dtype = self.dtype_policy
-        self.proj = layers.Conv2D(
+        self.proj = fast_ops.HalvingConv2D(
             self.embed_dim,
             3,
             strides=2,

@@ -147,7 +147,7 @@ read; in a row of seven the last output reads it.
 import keras
 from keras import layers, ops
 
-from gcvit import arguments
+from gcvit import arguments, fast_ops
 from gcvit.sizes import halve
 from gcvit.squeeze_excitation import SqueezeAndExcitation
 
@@ -184,7 +184,7 @@ def fused_mbconv(dim, dtype=None):
     # Channels last, whatever Keras's global image data format is.
     options = {"use_bias": False, "data_format": "channels_last"}
     branch = [
-        layers.DepthwiseConv2D(
+        fast_ops.DepthwiseConv2D(
             3, padding="same", activation="gelu", dtype=dtype, **options
         ),
         SqueezeAndExcitation(dtype=dtype),
@@ -223,7 +223,9 @@ def add_fused_mbconv(x, branch):
     """
     depthwise, squeeze_and_excitation, pointwise = branch
     y = squeeze_and_excitation(depthwise(x))
-    return x + ops.matmul(y, pointwise.kernel[0, 0])
+    rows = ops.reshape(y, (-1, y.shape[-1]))
+    y = ops.reshape(ops.matmul(rows, pointwise.kernel[0, 0]), ops.shape(y))
+    return x + y
 
 
 # %% [markdown]
@@ -263,7 +265,7 @@ class ReduceSize(layers.Layer):
         # PyTorch's epsilon; Keras's own is a hundred times larger.
         self.norm1 = layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
         self.conv = fused_mbconv(dim, dtype)
-        self.reduction = layers.Conv2D(
+        self.reduction = fast_ops.HalvingConv2D(
             output_dim,
             3,
             strides=2,

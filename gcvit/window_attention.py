@@ -216,7 +216,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from gcvit import arguments
+from gcvit import arguments, fast_ops
 from gcvit.sizes import check_tokens, size_pair, windows_per_image
 
 
@@ -468,7 +468,8 @@ class WindowAttention(layers.Layer):
             q, k, v = ops.unstack(self.split_heads(tokens, 3), 3)
         # === Weights: (B·M, heads, N, N) ===
         scores = ops.matmul(q * self.scale, ops.swapaxes(k, -2, -1))
-        scores = ops.softmax(scores + self.relative_position_bias())
+        bias = self.relative_position_bias()
+        scores = ops.softmax(fast_ops.add_to_each(scores, bias))
         # === Values: (B·M, N, C) ===
         x = ops.matmul(self.attn_drop(scores, training=training), v)
         x = ops.transpose(x, (0, 2, 1, 3))  # (B·M, N, heads, C / heads)
