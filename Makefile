@@ -7,8 +7,9 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 	tests/test_sizes.py tests/test_arguments.py tests/test_layers.py \
 	tests/test_window_attention.py tests/test_block.py tests/test_level.py \
 	tests/test_model.py tests/test_load_weights.py tests/test_training.py \
-	tests/test_gradients.py tests/test_variants.py tests/test_checkpoints.py \
-	tests/test_pretrained.py tests/test_check.py
+	tests/test_gradients.py tests/test_variants.py tests/test_check.py \
+	tests/test_fast_ops.py
+LOADING_TESTS := tests/test_checkpoints.py tests/test_pretrained.py
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -35,7 +36,8 @@ site-test: book
 	$(BIN)/python -m pytest tests/site --confcutdir tests/site \
 		--numprocesses 2 --dist worksteal
 
-# The layers on each backend, and on the oldest stack that the package declares.
+# The layers on each backend, and on the oldest stack that the package declares,
+# which loads checkpoints, too. The others do in `make test-checkpoints`.
 test-backends: test-tensorflow test-jax test-torch test-oldest
 
 test-tensorflow: .venv/ready
@@ -43,15 +45,17 @@ test-tensorflow: .venv/ready
 
 test-oldest: .venv-oldest/ready
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest $(LAYER_TESTS) \
-		tests/test_flowers.py tests/test_runs.py tests/test_pipelines.py \
+		$(LOADING_TESTS) tests/test_flowers.py tests/test_runs.py tests/test_pipelines.py \
 		tests/test_tasks.py
 
-# PyTorch's files can be read under every backend, if PyTorch is there too.
+# PyTorch's files can be read under every backend, if PyTorch is there too. What
+# needs no PyTorch, `make test` loads with TensorFlow.
 test-checkpoints: .venv-torch/ready
-	for backend in tensorflow jax torch; do \
+	KERAS_BACKEND=tensorflow .venv-torch/bin/python -m pytest \
+		--numprocesses 2 --dist worksteal tests/test_checkpoints.py
+	for backend in jax torch; do \
 		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
-			--numprocesses 2 tests/test_checkpoints.py \
-			tests/test_downloads.py tests/test_pretrained.py || exit 1; \
+			--numprocesses 2 --dist worksteal $(LOADING_TESTS) || exit 1; \
 	done
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does

@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest 526035ba. To carry an edit back:
+# Generated from book/block.ipynb, digest 2e2f608f. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""

@@ -1,4 +1,4 @@
-# Generated from book/evidence.ipynb, digest a83e2c72. To carry an edit back:
+# Generated from book/evidence.ipynb, digest 5fab99e6. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module evidence
 # %% [markdown]
 r"""

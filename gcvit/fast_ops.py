@@ -1,9 +1,9 @@
 """A few operations, written in the way that is fast where they run.
 
 XLA on a CPU, which is what JAX has without a GPU, is slow at depthwise
-convolutions, at max-pooling, at the gradients of a convolution with stride 2 and
-of a sum that is broadcast, and at the error function that Keras's GELU takes.
-There they are written another way. Elsewhere they are Keras's own.
+convolutions, at max-pooling, at the gradients of a convolution with stride 2
+and of a sum that is broadcast, and at the error function that Keras's GELU
+takes. There they are written another way. Elsewhere they are Keras's own.
 """
 
 import keras
@@ -33,18 +33,33 @@ def pad(x):
     return ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
+def goes_another_way(layer, strides, padding):
+    """Tell whether a convolution runs where, and is as, this module needs it.
+
+    Args:
+        layer: a convolution of Keras.
+        strides: the one stride of both directions, an int.
+        padding: `"same"` or `"valid"`.
+    """
+    settings = layer.kernel_size, tuple(layer.strides), layer.padding
+    settings += tuple(layer.dilation_rate), layer.data_format
+    needed = (3, 3), (strides, strides), padding, (1, 1), "channels_last"
+    return settings == needed and devices.is_xla_on_cpu()
+
+
 # === Depthwise convolution ===
 
 
 @keras.saving.register_keras_serializable(package="gcvit")
 class DepthwiseConv2D(layers.DepthwiseConv2D):
-    """Keras's layer, for a kernel of 3×3 that keeps height and width.
+    """Keras's layer; another way if a kernel of 3×3 keeps height and width.
 
     Shapes: `(B, H, W, C)` in and out.
     """
 
     def call(self, inputs):
-        if not devices.is_xla_on_cpu():
+        is_plain = self.depth_multiplier == 1 and not self.use_bias
+        if not (is_plain and goes_another_way(self, 1, "same")):
             return super().call(inputs)
         kernel = ops.cast(self.kernel[..., 0], inputs.dtype)
         return activation(self.activation)(depthwise_conv(inputs, kernel))
@@ -52,7 +67,7 @@ class DepthwiseConv2D(layers.DepthwiseConv2D):
 
 def shifted_products(x, kernel):
     """Add up the nine views of a map, each times its row of a kernel."""
-    products = zip(views(pad(x)), ops.reshape(kernel, (9, -1)))
+    products = zip(views(pad(x)), ops.unstack(ops.reshape(kernel, (9, -1))))
     return sum(view * row for view, row in products)
 
 
@@ -89,14 +104,14 @@ def depthwise_conv(x, kernel):
 
 @keras.saving.register_keras_serializable(package="gcvit")
 class HalvingConv2D(layers.Conv2D):
-    """Keras's layer, for a kernel of 3×3, stride 2 and no padding.
+    """Keras's layer; another way for a kernel of 3×3, stride 2, no padding.
 
     Shapes: `(B, H, W, C)` in, `(B, h, w, filters)` out, with
     `h = (H - 3) // 2 + 1`, and `w` likewise.
     """
 
     def convolution_op(self, inputs, kernel):
-        if not devices.is_xla_on_cpu():
+        if not goes_another_way(self, 2, "valid"):
             return super().convolution_op(inputs, kernel)
         return halving_conv(inputs, ops.cast(kernel, inputs.dtype))
 
@@ -114,13 +129,13 @@ def halving_conv(x, kernel):
         (upstream,) = args if upstream is None else (upstream,)
         rows = ops.reshape(upstream, (-1, filters))
         columns = ops.concatenate(views(x, stride=2), axis=-1)
-        columns = ops.reshape(columns, (-1, 9 * channels))
+        columns = ops.transpose(ops.reshape(columns, (-1, 9 * channels)))
         matrix = ops.reshape(kernel, (9 * channels, filters))
         shares = ops.matmul(rows, ops.transpose(matrix))
         shares = ops.reshape(shares, (-1, *y.shape[1:3], 9 * channels))
         return (
             join(ops.split(shares, 9, axis=-1), x.shape),
-            ops.reshape(ops.matmul(columns.T, rows), kernel.shape),
+            ops.reshape(ops.matmul(columns, rows), kernel.shape),
         )
 
     return y, gradient
@@ -195,7 +210,8 @@ def add_to_each(x, bias):
 
     Shapes: `x` `(B, …)`, `bias` `(…)` or another one that can be broadcast.
     """
-    if devices.is_xla_on_cpu() and ops.shape(bias) == ops.shape(x)[1:]:
+    is_one_of_them = tuple(getattr(bias, "shape", ())) == tuple(x.shape[1:])
+    if is_one_of_them and devices.is_xla_on_cpu():
         return sum_with_each(x, bias)
     return x + bias
 

@@ -1,4 +1,4 @@
-# Generated from book/feature_extraction.ipynb, digest 2d2f9021. To carry an edit back:
+# Generated from book/feature_extraction.ipynb, digest d1268418. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module feature_extraction
 # %% [markdown]
 r"""
@@ -236,10 +236,10 @@ class FeatureExtraction(layers.Layer):
         x = add_fused_mbconv(inputs, self.conv)  # (B, H, W, C)
         if self.keepdims:
             return x
-        # Zeros would win wherever the border is negative.
+        # 3×3, stride 2. Zeros would win wherever the border is negative.
         border = ((0, 0), (1, 1), (1, 1), (0, 0))
         x = ops.pad(x, border, constant_values=-float("inf"))
-        return fast_ops.max_pool(x)  # 3×3, stride 2
+        return fast_ops.max_pool(x)
 
     def compute_output_shape(self, input_shape):
         if self.keepdims:

@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest fa10e25f. To carry an edit back:
+# Generated from book/flowers.ipynb, digest 5fb1016e. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""

@@ -1,4 +1,4 @@
-# Generated from book/patch_embed.ipynb, digest 822dc4db. To carry an edit back:
+# Generated from book/patch_embed.ipynb, digest 3139450a. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module patch_embed
 # %% [markdown]
 r"""

@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest 4f01e992. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest 43d9ce9c. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""

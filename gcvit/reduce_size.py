@@ -1,4 +1,4 @@
-# Generated from book/reduce_size.ipynb, digest d0b10f91. To carry an edit back:
+# Generated from book/reduce_size.ipynb, digest 9002557d. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module reduce_size
 # %% [markdown]
 r"""
@@ -159,6 +159,15 @@ published checkpoints expect one: they store the layers under
 `conv/depthwise_conv2d`, `conv/squeeze_and_excitation` and `conv/conv2d`, and a
 `Sequential` would add a step to those names. None of the layers has a bias, as
 in the official code.
+
+> **A word on compilers.** `fast_ops.DepthwiseConv2D` is Keras's layer, with the
+> same weight under the same name. With JAX on a CPU it computes another way: the
+> compiler there, XLA, is slow at a depthwise convolution. Written out, it is nine
+> shifted maps, each times its row of the kernel, added up. That takes a
+> fraction of the time. Its gradient is as slow, so
+> [`gcvit.fast_ops`](api.md#fast-ops) has a formula for it, and does the same for
+> the convolution with stride 2 below. Everywhere else Keras's own way is
+> faster, and is used. [Speed](speed.md) has the figures.
 """
 
 
@@ -199,7 +208,7 @@ def fused_mbconv(dim, dtype=None):
 r"""
 `add_fused_mbconv` runs the branch and adds what comes in. A pointwise
 convolution multiplies the channels by the same matrix at each position, and the
-last step is written as that product. It is faster that way with JAX, with
+last step is written as that product, with all positions as rows of one matrix. It is faster that way with JAX, with
 PyTorch in the forward pass, and with TensorFlow in training: [Speed](speed.md)
 has the figures. The layer stays a `Conv2D`, so that its weight keeps its name
 and shape.

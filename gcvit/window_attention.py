@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest a1039633. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest 354009b2. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
@@ -355,7 +355,9 @@ they are `vars/0` for the table, and `vars/0` and `vars/1` inside `qkv` and
 `proj`.
 
 In the code, the dense layers take the tokens of all windows as the rows of one
-matrix, because JAX trains that faster on a CPU. The numbers are the same.
+matrix, because JAX trains that faster on a CPU. The numbers are the same. So they
+are with `fast_ops.add_to_each`: it adds the bias to the scores of each window,
+and JAX on a CPU gets a faster gradient of that sum.
 """
 
 
@@ -468,8 +470,9 @@ class WindowAttention(layers.Layer):
             q, k, v = ops.unstack(self.split_heads(tokens, 3), 3)
         # === Weights: (B·M, heads, N, N) ===
         scores = ops.matmul(q * self.scale, ops.swapaxes(k, -2, -1))
-        bias = self.relative_position_bias()
-        scores = ops.softmax(fast_ops.add_to_each(scores, bias))
+        bias = self.relative_position_bias()  # (heads, N, N)
+        scores = fast_ops.add_to_each(scores, bias)
+        scores = ops.softmax(scores)
         # === Values: (B·M, N, C) ===
         x = ops.matmul(self.attn_drop(scores, training=training), v)
         x = ops.transpose(x, (0, 2, 1, 3))  # (B·M, N, heads, C / heads)

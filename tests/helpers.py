@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 from keras import ops
 
@@ -49,6 +50,36 @@ def random_images(batch=2, height=32, width=32):
     """Fixed random images."""
     (images,) = random_arrays((batch, height, width, 3))
     return images
+
+
+def gradients_of(function, inputs):
+    """The gradients of a function's one number in each of its inputs.
+
+    Args:
+        function: of tensors, gives a tensor with one number.
+        inputs: arrays.
+
+    Returns:
+        One array for each input.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        inputs = [tf.constant(array) for array in inputs]
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            value = function(*inputs)
+        return [numpy(found) for found in tape.gradient(value, inputs)]
+    if backend == "torch":
+        inputs = [ops.convert_to_tensor(x).requires_grad_() for x in inputs]
+        function(*inputs).backward()
+        return [tensor.grad.numpy() for tensor in inputs]
+    import jax
+
+    numbers = tuple(range(len(inputs)))
+    found = jax.jit(jax.grad(function, numbers))(*inputs)
+    return [np.asarray(array) for array in found]
 
 
 def numpy(tensor):

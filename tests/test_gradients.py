@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 import pytest
-from helpers import SHAPE, numpy, random_arrays, small_model
+from helpers import SHAPE, gradients_of, numpy, random_arrays, small_model
 from keras import ops
 
 import gcvit
@@ -84,25 +84,11 @@ def image_gradient(model, images, name, factors):
     """That of the weighted sum of one feature map, in the images."""
 
     def loss(images):
-        return ops.sum(model.feature_maps(images)[name] * factors)
+        weighted = ops.multiply(model.feature_maps(images)[name], factors)
+        return ops.sum(weighted)
 
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        images = tf.constant(images)
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            value = loss(images)
-        return numpy(tape.gradient(value, images))
-    if backend == "torch":
-        images = ops.convert_to_tensor(images).requires_grad_()
-        factors = ops.convert_to_tensor(factors)
-        loss(images).backward()
-        return images.grad.numpy()
-    import jax
-
-    return np.asarray(jax.jit(jax.grad(loss))(images))
+    (found,) = gradients_of(loss, [images])
+    return found
 
 
 @pytest.mark.parametrize("name", ["stem", "level_0", "level_1"])

@@ -12,6 +12,8 @@ These rules take things out:
   One that stands alone goes, as does an `if` that raises. A `try` becomes its
   body.
 - What a check computes, as `arguments.channels_per_head` does, is written out.
+- What `fast_ops` has written another way becomes Keras's own: a layer the class
+  that it extends, a call what the function's last line returns.
 - A class does not build the layers inside it, nor hand them its dtype or
   names: Keras builds a layer when it is first called.
 - What is then made and never read goes.
@@ -34,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "_static" / "gcvit_one_page.py"
 # The parts of the contents whose chapters build the model.
 PARTS = ("The parts", "The whole")
-ARMOUR = ("arguments", "sizes")
+ARMOUR = ("arguments", "fast_ops", "sizes")
 
 # Methods that are care, not mathematics, some only in one class.
 CARE = {
@@ -211,12 +213,12 @@ def is_text(node):
 
 
 def armour():
-    """Give the plain modules' functions, bare: module, to name, to node."""
+    """Give what the plain modules define, bare: module, to name, to node."""
     return {
         module: {
             node.name: Bare().visit(node)
             for node in ast.parse(package_text(module)).body
-            if isinstance(node, ast.FunctionDef)
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef))
         }
         for module in ARMOUR
     }
@@ -230,8 +232,8 @@ def called(node, armour):
     match node:
         case ast.Call(func=ast.Name(name)):
             return armour["sizes"].get(name)
-        case ast.Call(func=ast.Attribute(ast.Name("arguments"), name)):
-            return armour["arguments"][name]
+        case ast.Call(func=ast.Attribute(ast.Name(module), name)):
+            return armour.get(module, {}).get(name)
 
 
 def names_read(tree):
@@ -313,6 +315,11 @@ def statements_that_go(tree, armour):
 
 def instead(text, call, function):
     """Give what stands for a call of the armour; `None` for the call."""
+    if isinstance(function, ast.ClassDef):
+        (base,) = function.bases
+        return source(text, call).replace(
+            source(text, call.func), ast.unparse(base), 1
+        )
     names = [argument.arg for argument in function.args.args]
     if names[:1] == ["name"] and names[1] in CHECKED:
         return source(text, call.args[1])
@@ -325,7 +332,9 @@ def instead(text, call, function):
     for node in ast.walk(result):
         if isinstance(node, ast.Name):
             node.id = values.get(node.id, node.id)
-    return f"({ast.unparse(result)})"  # ruff takes needless parentheses away
+    if isinstance(result, (ast.Call, ast.Name)):
+        return ast.unparse(result)
+    return f"({ast.unparse(result)})"  # ruff takes most needless ones away
 
 
 def is_handed_on(node):

@@ -19,6 +19,10 @@ KERAS = {
         "models/model_saving_apis/weights_saving_and_loading/"
     ),
     "keras.Model.summary": "models/model/",
+    "keras.layers.Conv2D": "layers/convolution_layers/convolution2d/",
+    "keras.layers.DepthwiseConv2D": (
+        "layers/convolution_layers/depthwise_convolution2d/"
+    ),
     "keras.layers.Dropout": "layers/regularization_layers/dropout/",
     "keras.layers.Layer": "layers/base_layer/",
     "keras.metrics.Metric": "metrics/base_metric/",

@@ -84,7 +84,9 @@ def fused_mbconv(dim):
 def add_fused_mbconv(x, branch):
     depthwise, squeeze_and_excitation, pointwise = branch
     y = squeeze_and_excitation(depthwise(x))
-    return x + ops.matmul(y, pointwise.kernel[0, 0])
+    rows = ops.reshape(y, (-1, y.shape[-1]))
+    y = ops.reshape(ops.matmul(rows, pointwise.kernel[0, 0]), ops.shape(y))
+    return x + y
 
 
 class ReduceSize(layers.Layer):
@@ -146,7 +148,7 @@ class FeatureExtraction(layers.Layer):
         x = add_fused_mbconv(inputs, self.conv)  # (B, H, W, C)
         if self.keepdims:
             return x
-        # Zeros would win wherever the border is negative.
+        # 3×3, stride 2. Zeros would win wherever the border is negative.
         border = ((0, 0), (1, 1), (1, 1), (0, 0))
         x = ops.pad(x, border, constant_values=-float("inf"))
         return ops.max_pool(x, 3, strides=2, data_format="channels_last")
@@ -232,7 +234,9 @@ class WindowAttention(layers.Layer):
             q, k, v = ops.unstack(self.split_heads(tokens, 3), 3)
         # === Weights: (B·M, heads, N, N) ===
         scores = ops.matmul(q * self.scale, ops.swapaxes(k, -2, -1))
-        scores = ops.softmax(scores + self.relative_position_bias())
+        bias = self.relative_position_bias()  # (heads, N, N)
+        scores = scores + bias
+        scores = ops.softmax(scores)
         # === Values: (B·M, N, C) ===
         x = ops.matmul(self.attn_drop(scores, training=training), v)
         x = ops.transpose(x, (0, 2, 1, 3))  # (B·M, N, heads, C / heads)
