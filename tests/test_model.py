@@ -464,3 +464,14 @@ print(json.dumps(sorted(added)))
         [sys.executable, "-c", code], text=True, cwd=root
     )
     assert json.loads(printed.splitlines()[-1]) == ["gcvit"]
+
+
+def test_a_large_compiled_batch_is_right():
+    """Compilers have had faults that only large arrays show."""
+    keras.utils.set_random_seed(0)
+    model = gcvit.GCViT.from_variant("xxtiny", head_activation=None)
+    model.compile(jit_compile=keras.backend.backend() != "torch")
+    images = random_images(32, 224, 224)
+    together = model.predict(images, batch_size=32, verbose=0)
+    alone = model.predict(images[::9], batch_size=1, verbose=0)
+    assert check.difference(together[::9], alone) < check.TOLERANCE
