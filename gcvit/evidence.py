@@ -1,4 +1,4 @@
-# Generated from book/evidence.ipynb, digest 5fab99e6. To carry an edit back:
+# Generated from book/evidence.ipynb, digest c6884c92. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module evidence
 # %% [markdown]
 r"""
@@ -42,7 +42,7 @@ Five models learn CIFAR-10, and differ in one part each.
 Before you look: which of the last four do you expect to lose the most?
 """
 
-# %% mystnb={"figure": {"caption": "Accuracy of five models after the same training. Each dot is a run with its own seed, each line their mean.", "name": "figure-evidence-accuracy"}, "image": {"alt": "Five rows, one for each variant, with one dot for each seed and a line at their mean, over the accuracy on the test images."}} tags=["active-ipynb"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Accuracy of five models after the same training. Each dot is a run with its own seed, each line their mean.", "name": "figure-evidence-accuracy"}, "image": {"alt": "Five rows, one for each variant, with one dot for each seed and a line at their mean, over the accuracy on the test images."}} tags=["active-ipynb", "hide-input"]
 r"""
 import json
 from importlib.resources import files
@@ -80,7 +80,7 @@ in its ablation study ([arXiv 2206.09959](https://arxiv.org/abs/2206.09959)); no
 repeated that here.
 """
 
-# %% mystnb={"figure": {"caption": "Validation accuracy after each epoch, the mean over the seeds.", "name": "figure-evidence-curves"}, "image": {"alt": "Five curves of validation accuracy over the epochs; all rise together."}} tags=["active-ipynb"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Validation accuracy after each epoch, the mean over the seeds.", "name": "figure-evidence-curves"}, "image": {"alt": "Five curves of validation accuracy over the epochs; all rise together."}} tags=["active-ipynb", "hide-input"]
 r"""
 _, axes = plots.plt.subplots(figsize=(6, 3), layout="constrained")
 styles = ["-", "--", "-.", ":", (0, (1, 3))]

@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest 43d9ce9c. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest 52140419. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -44,7 +44,7 @@ for name, probability in answers:
 assert answers[0][0] == "cat"
 """
 
-# %% mystnb={"figure": {"caption": "The photograph: Chelsea the cat.", "name": "figure-pretrained-photo"}, "image": {"alt": "A ginger cat's face, looking into the camera."}} tags=["active-ipynb"]
+# %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "The photograph: Chelsea the cat.", "name": "figure-pretrained-photo"}, "image": {"alt": "A ginger cat's face, looking into the camera."}} tags=["active-ipynb", "hide-input"]
 r"""
 _, axes = plots.plt.subplots(figsize=(4, 2.7), layout="constrained")
 axes.imshow(photo)
