@@ -91,8 +91,8 @@ def test_head_and_labels_choose_the_loss(count, head, labels, loss, best):
         (5, "softmax", SEVERAL, 'not one-hot.*head_activation="sigmoid"'),
         (5, "softmax", 2 * ONE_HOT, "not one-hot"),
         (1, "sigmoid", NUMBERS, "from -1 to 3.5.*head_activation=None"),
-        (5, None, SEVERAL, 'no numbers.*head_activation="sigmoid"'),
-        (1, None, YES_NO, 'no numbers.*head_activation="sigmoid"'),
+        (5, None, SEVERAL, 'not numbers.*head_activation="sigmoid"'),
+        (1, None, YES_NO, 'not numbers.*head_activation="sigmoid"'),
         (5, "tanh", ONE_HOT[:, ::-1] * 2, "head_activation='tanh'.*softmax"),
     ],
 )
