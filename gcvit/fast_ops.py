@@ -3,7 +3,8 @@
 XLA on a CPU, which is what JAX has without a GPU, is slow at depthwise
 convolutions, at max-pooling, at the gradients of a convolution with stride 2
 and of a sum that is broadcast, and at the error function that Keras's GELU
-takes. There they are written another way. Elsewhere they are Keras's own.
+takes. There they are written another way. Elsewhere they are Keras's own. What
+has a gradient by hand can be differentiated backwards only, as training does.
 """
 
 import keras
