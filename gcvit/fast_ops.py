@@ -66,10 +66,11 @@ class DepthwiseConv2D(layers.DepthwiseConv2D):
         return activation(self.activation)(depthwise_conv(inputs, kernel))
 
 
-def shifted_products(x, kernel):
-    """Add up the nine views of a map, each times its row of a kernel."""
-    products = zip(views(pad(x)), ops.unstack(ops.reshape(kernel, (9, -1))))
-    return sum(view * row for view, row in products)
+def shifted_products(x, rows):
+    """Add up the nine views of a map, each times a row of nine."""
+    return sum(
+        view * row for view, row in zip(views(pad(x)), ops.unstack(rows))
+    )
 
 
 @ops.custom_gradient
@@ -78,6 +79,8 @@ def depthwise_conv(x, kernel):
 
     Shapes: `x` `(B, H, W, C)`, `kernel` `(3, 3, C)`; `(B, H, W, C)` out.
     """
+
+    rows = ops.reshape(kernel, (9, -1))
 
     def of_an_image(image_and_upstream):
         image, upstream = (part[None] for part in image_and_upstream)
@@ -91,13 +94,13 @@ def depthwise_conv(x, kernel):
     def gradient(*args, upstream=None):
         (upstream,) = args if upstream is None else (upstream,)
         # Image by image: what is added up nine times stays in the cache.
-        rows = ops.sum(ops.map(of_an_image, (x, upstream)), axis=0)
+        changes = ops.sum(ops.map(of_an_image, (x, upstream)), axis=0)
         return (
-            shifted_products(upstream, ops.flip(kernel, axis=(0, 1))),
-            ops.reshape(rows, kernel.shape),
+            shifted_products(upstream, ops.flip(rows, axis=0)),
+            ops.reshape(changes, kernel.shape),
         )
 
-    return shifted_products(x, kernel), gradient
+    return shifted_products(x, rows), gradient
 
 
 # === Convolution with stride 2 ===
