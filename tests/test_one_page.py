@@ -15,14 +15,6 @@ from tools import one_page
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
-SMALL = {
-    "window_size": (7, 7, 14, 7),
-    "embed_dim": 8,
-    "depths": (1, 2, 2, 2),
-    "num_heads": (1, 2, 4, 8),
-    "num_classes": 10,
-    "head_activation": None,
-}
 # What a reader does with the file, where there is no gcvit.
 ALONE = """
 import json
@@ -75,7 +67,14 @@ def test_the_file_on_its_own_is_exact(tmp_path):
     weights = ROOT / "gcvit" / "data" / "official_small.keras"
     files = [weights, tmp_path / "images.npy", tmp_path / "logits.npy"]
     result = subprocess.run(
-        [sys.executable, "-c", ALONE, shown_file(), json.dumps(SMALL), *files],
+        [
+            sys.executable,
+            "-c",
+            ALONE,
+            shown_file(),
+            json.dumps(check.MODEL),
+            *files,
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": ""},
         capture_output=True,
