@@ -5,7 +5,7 @@ import keras
 
 def has_gpu():
     """Tell whether Keras's backend has a GPU."""
-    if keras.backend.backend() == "torch":
+    if is_torch():
         import torch
 
         return torch.cuda.is_available()
@@ -23,6 +23,11 @@ def is_xla_on_cpu():
         return False
     devices = keras.distribution.list_devices()
     return all(device.startswith("cpu") for device in devices)
+
+
+def is_torch():
+    """Tell whether Keras's backend is PyTorch."""
+    return keras.backend.backend() == "torch"
 
 
 def fast_dtype_policy():

@@ -3,8 +3,12 @@
 XLA on a CPU, which is what JAX has without a GPU, is slow at depthwise
 convolutions, at max-pooling, at the gradients of a convolution with stride 2
 and of a sum that is broadcast, and at the error function that Keras's GELU
-takes. There they are written another way. Elsewhere they are Keras's own. What
-has a gradient by hand can be differentiated backwards only, as training does.
+takes. There they are written another way. What has a gradient by hand can be
+differentiated backwards only, as training does.
+
+PyTorch wants the channels first. Keras copies each map twice for it: into that
+order, and back into the order that is fast. Here PyTorch gets a view, which it
+takes as it is. Elsewhere all is Keras's own.
 """
 
 import keras
@@ -34,8 +38,8 @@ def pad(x):
     return ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
-def goes_another_way(layer, strides, padding):
-    """Tell whether a convolution runs where, and is as, this module needs it.
+def is_plain(layer, strides, padding):
+    """Tell whether a convolution is as this module needs it.
 
     Args:
         layer: a convolution of Keras.
@@ -45,7 +49,28 @@ def goes_another_way(layer, strides, padding):
     settings = layer.kernel_size, tuple(layer.strides), layer.padding
     settings += tuple(layer.dilation_rate), layer.data_format
     needed = (3, 3), (strides, strides), padding, (1, 1), "channels_last"
-    return settings == needed and devices.is_xla_on_cpu()
+    return settings == needed
+
+
+# === A view for PyTorch ===
+
+
+def by_torch(function, x, *weights, **options):
+    """Run one of PyTorch's functions, which want the channels first, on a map.
+
+    Shapes: `x` `(B, H, W, C)`; `(B, h, w, D)` out.
+
+    Args:
+        function: its name in `torch.nn.functional`.
+        x: the map, a tensor.
+        *weights: what the function takes after the map, and
+        **options: by name.
+    """
+    from torch.nn import functional
+
+    view = ops.transpose(x, (0, 3, 1, 2))
+    y = getattr(functional, function)(view, *weights, **options)
+    return ops.transpose(y, (0, 2, 3, 1))
 
 
 # === Depthwise convolution ===
@@ -59,11 +84,23 @@ class DepthwiseConv2D(layers.DepthwiseConv2D):
     """
 
     def call(self, inputs):
-        is_plain = self.depth_multiplier == 1 and not self.use_bias
-        if not (is_plain and goes_another_way(self, 1, "same")):
+        has_one_each = self.depth_multiplier == 1 and not self.use_bias
+        if not (has_one_each and is_plain(self, 1, "same")):
+            return super().call(inputs)
+        if devices.is_xla_on_cpu():
+            convolve = depthwise_conv
+        elif devices.is_torch():
+            convolve = depthwise_conv_by_torch
+        else:
             return super().call(inputs)
         kernel = ops.cast(self.kernel[..., 0], inputs.dtype)
-        return activation(self.activation)(depthwise_conv(inputs, kernel))
+        return activation(self.activation)(convolve(inputs, kernel))
+
+
+def depthwise_conv_by_torch(x, kernel):
+    """See `depthwise_conv`."""
+    kernel = ops.transpose(kernel, (2, 0, 1))[:, None]
+    return by_torch("conv2d", x, kernel, padding=1, groups=kernel.shape[0])
 
 
 def shifted_products(x, rows):
@@ -115,9 +152,14 @@ class HalvingConv2D(layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
-        if not goes_another_way(self, 2, "valid"):
-            return super().convolution_op(inputs, kernel)
-        return halving_conv(inputs, ops.cast(kernel, inputs.dtype))
+        if is_plain(self, 2, "valid") and devices.is_xla_on_cpu():
+            return halving_conv(inputs, ops.cast(kernel, inputs.dtype))
+        if is_plain(self, 2, "valid") and devices.is_torch():
+            kernel = ops.transpose(
+                ops.cast(kernel, inputs.dtype), (3, 2, 0, 1)
+            )
+            return by_torch("conv2d", inputs, kernel, stride=2)
+        return super().convolution_op(inputs, kernel)
 
 
 @ops.custom_gradient
@@ -156,6 +198,8 @@ def max_pool(x):
     """
     if devices.is_xla_on_cpu():
         return maxima_of_views(x)
+    if devices.is_torch():
+        return by_torch("max_pool2d", x, kernel_size=3, stride=2)
     return ops.max_pool(x, 3, strides=2, data_format="channels_last")
 
 
