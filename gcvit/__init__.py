@@ -14,6 +14,7 @@ from gcvit.pretrained import (
     load_checkpoint,
     preprocess,
 )
+from gcvit.recomputation import recompute
 from gcvit.reduce_size import ReduceSize, add_fused_mbconv, fused_mbconv
 from gcvit.sizes import check_image_size, windows_for
 from gcvit.squeeze_excitation import SqueezeAndExcitation
@@ -44,6 +45,7 @@ __all__ = [
     "fused_mbconv",
     "load_checkpoint",
     "preprocess",
+    "recompute",
     "window_partition",
     "window_reverse",
     "windows_for",

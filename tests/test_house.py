@@ -22,6 +22,7 @@ ARMOUR = {
     "folders",
     "pictures",
     "pipelines",
+    "recomputation",
     "runs",
     "sizes",
     "tasks",

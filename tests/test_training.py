@@ -14,6 +14,7 @@ from helpers import (
 from keras import ops
 
 import gcvit
+from gcvit import recomputation
 
 # One level, so that there is less to compile.
 ONE = {
@@ -85,29 +86,51 @@ def test_training_drops_out_and_testing_does_not(rate):
     assert len(losses) == 1
 
 
-@pytest.mark.skipif(
-    not hasattr(keras, "RematScope"), reason="this Keras has no RematScope"
+needs_remat = pytest.mark.skipif(
+    not hasattr(keras, "remat"), reason="this Keras recomputes nothing"
 )
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"mode": "activations"},
-        {"mode": "list_of_layers", "layer_names": ["patch_embed"]},
-    ],
-)
-def test_recomputing_to_save_memory_keeps_the_gradients(options):
+
+
+@needs_remat
+def test_recomputing_to_save_memory_keeps_the_gradients(monkeypatch):
+    calls, remat = [], keras.remat
+    monkeypatch.setattr(keras, "remat", lambda f: calls.append(f) or remat(f))
     after = []
-    for scope in ({"mode": None}, options):
+    for is_recomputed in (False, True):
         keras.utils.set_random_seed(0)
-        with keras.RematScope(**scope):
-            model = gcvit.GCViT(**ONE, path_drop=0.5)
-            model.build(SHAPE)
+        model = gcvit.GCViT(**ONE, path_drop=0.5)
+        model.build(SHAPE)
+        if is_recomputed:
+            gcvit.recompute(model)
+            gcvit.recompute(model)  # as a cell that is run twice
+        assert not calls
+        # Steps as long as gradients: what is wrong in one is seen.
         compiled(model, learning_rate=1.0).train_on_batch(
             random_images(4), LABELS
         )
         after.append(model.get_weights())
+    layers = {call.func.__self__ for call in calls}
+    assert layers == set(recomputation.parts(model))
     for plain, recomputed in zip(*after, strict=True):
         np.testing.assert_allclose(recomputed, plain, atol=1e-6)
+
+
+@needs_remat
+def test_recomputing_refuses_what_would_be_wrong():
+    with pytest.raises(ValueError, match=r"call model.build"):
+        gcvit.recompute(gcvit.GCViT(**ONE))
+    model = gcvit.GCViT(**ONE, attention_dropout=0.1)
+    model.build(SHAPE)
+    with pytest.raises(
+        ValueError, match=r"attention\S* drops out at a rate of 0.1"
+    ):
+        gcvit.recompute(model)
+
+
+@pytest.mark.skipif(hasattr(keras, "remat"), reason="this Keras recomputes")
+def test_recomputing_needs_a_newer_keras():
+    with pytest.raises(ImportError, match=r"needs Keras 3.9"):
+        gcvit.recompute(gcvit.GCViT(**ONE))
 
 
 def test_parts_frozen_before_the_build_stay_frozen():
