@@ -1,4 +1,4 @@
-"""Compare each part as the chapters write it with another way to write it.
+"""Compare ways to write a part of the model.
 
     make benchmark
 
@@ -24,29 +24,18 @@ COLUMNS = {
     "PyTorch": ("torch", False),
     "JAX": ("jax", True),
 }
-BORDER = ((0, 0), (1, 1), (1, 1), (0, 0))
 LAST = {"data_format": "channels_last"}
-
-
-def shifted(x, step=1):
-    """The nine views of a padded map under a kernel of 3×3, row by row."""
-    height, width = x.shape[1] - 2, x.shape[2] - 2
-    for i in range(3):
-        for j in range(3):
-            yield x[:, i : i + height : step, j : j + width : step]
 
 
 def parts():
     """Each part: its name, both ways to write it, and its inputs' shapes."""
     from keras import ops
 
-    def depthwise(x, kernel):
-        return ops.depthwise_conv(x, kernel, padding="same", **LAST)
+    from gcvit import fast_ops
 
-    def depthwise_shifted(x, kernel):
-        kernels = ops.reshape(kernel, (9, -1))
-        views = enumerate(shifted(ops.pad(x, BORDER)))
-        return sum(view * kernels[i] for i, view in views)
+    def depthwise(x, kernel):
+        kernel = kernel[..., None]
+        return ops.depthwise_conv(x, kernel, padding="same", **LAST)
 
     def pointwise(x, kernel):
         return ops.matmul(x, kernel[0, 0])
@@ -55,23 +44,10 @@ def parts():
         return ops.conv(x, kernel, **LAST)
 
     def halving(x, kernel):
-        return ops.conv(ops.pad(x, BORDER), kernel, strides=2, **LAST)
-
-    def halving_product(x, kernel):
-        views = list(shifted(ops.pad(x, BORDER), step=2))
-        columns = ops.concatenate(views, axis=-1)
-        return ops.matmul(columns, ops.reshape(kernel, (-1, kernel.shape[3])))
+        return ops.conv(x, kernel, strides=2, **LAST)
 
     def pooling(x):
-        x = ops.pad(x, BORDER, constant_values=-float("inf"))
         return ops.max_pool(x, 3, strides=2, **LAST)
-
-    def pooling_shifted(x):
-        x = ops.pad(x, BORDER, constant_values=-float("inf"))
-        first, *others = shifted(x, step=2)
-        for view in others:
-            first = ops.maximum(first, view)
-        return first
 
     def attention(qkv, bias):
         qkv = ops.reshape(qkv, (-1, 49, 3, 2, 32))
@@ -98,16 +74,13 @@ def parts():
     def gelu(x):
         return ops.gelu(x, approximate=False)
 
-    def gelu_by_erf(x):
-        return 0.5 * x * (1 + ops.erf(x * 0.5**0.5))
-
-    level_0 = (8, 56, 56, 64)
+    level_0, padded = (8, 56, 56, 64), (8, 58, 58, 64)
     weights = ((64, 192), (192,), (192, 64), (64,))
     return (
         (
             "depthwise convolution → nine shifted products",
-            (depthwise, depthwise_shifted),
-            (level_0, (3, 3, 64, 1)),
+            (depthwise, fast_ops.depthwise_conv),
+            (level_0, (3, 3, 64)),
         ),
         (
             "1×1 convolution as a product → as a convolution",
@@ -115,14 +88,14 @@ def parts():
             (level_0, (1, 1, 64, 64)),
         ),
         (
-            "convolution with stride 2 → nine views and one product",
-            (halving, halving_product),
-            (level_0, (3, 3, 64, 128)),
+            "convolution with stride 2 → with a gradient by products",
+            (halving, fast_ops.halving_conv),
+            (padded, (3, 3, 64, 128)),
         ),
         (
             "max-pooling → maxima of nine views",
-            (pooling, pooling_shifted),
-            (level_0,),
+            (pooling, fast_ops.maxima_of_views),
+            (padded,),
         ),
         (
             "attention → `ops.dot_product_attention`",
@@ -136,7 +109,7 @@ def parts():
         ),
         (
             "GELU of Keras → by the error function",
-            (gelu, gelu_by_erf),
+            (gelu, fast_ops.gelu),
             ((8, 56, 56, 192),),
         ),
     )
@@ -224,7 +197,7 @@ def main():
         columns.append(json.loads(run.stdout.splitlines()[-1]))
     lines = [
         "<!-- Written by benchmarks/parts.py: make benchmark -->",
-        f"| as the chapters have it → another way | {' | '.join(COLUMNS)} |",
+        f"| one way → another way | {' | '.join(COLUMNS)} |",
         "| --- |" + " --- |" * len(COLUMNS),
     ]
     for (name, *_), row in zip(parts(), zip(*columns)):

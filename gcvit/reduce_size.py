@@ -1,4 +1,4 @@
-# Generated from book/reduce_size.ipynb, digest 9002557d. To carry an edit back:
+# Generated from book/reduce_size.ipynb, digest 9c6e459d. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module reduce_size
 # %% [markdown]
 r"""
@@ -166,7 +166,8 @@ in the official code.
 > shifted maps, each times its row of the kernel, added up. That takes a
 > fraction of the time. Its gradient is as slow, so
 > [`gcvit.fast_ops`](api.md#fast-ops) has a formula for it, and does the same for
-> the convolution with stride 2 below. Everywhere else Keras's own way is
+> the convolution with stride 2 below. With PyTorch the layer hands over a view of
+> the map, where Keras would copy it twice. Everywhere else Keras's own way is
 > faster, and is used. [Speed](speed.md) has the figures.
 """
 
