@@ -13,6 +13,7 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 	tests/test_gradients.py tests/test_variants.py tests/test_check.py \
 	tests/test_fast_ops.py
 LOADING_TESTS := tests/test_checkpoints.py tests/test_pretrained.py
+FLOWERS_TESTS := tests/test_flowers.py tests/test_pipelines.py tests/test_tasks.py
 # A full disk, and a file that was cut, are the same to each backend and to each
 # Keras; that a run goes on from a state is not.
 RUNS_TESTS := tests/test_runs.py \
@@ -54,8 +55,7 @@ test-tensorflow: .venv/ready
 
 test-oldest: .venv-oldest/ready
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest $(LAYER_TESTS) \
-		$(LOADING_TESTS) $(RUNS_TESTS) tests/test_flowers.py tests/test_pipelines.py \
-		tests/test_tasks.py
+		$(LOADING_TESTS) $(FLOWERS_TESTS) $(RUNS_TESTS)
 
 # PyTorch's files can be read under every backend, if PyTorch is there too. What
 # needs no PyTorch, `make test` loads with TensorFlow; the rest has a condition.
@@ -71,13 +71,10 @@ test-checkpoints: .venv-torch/ready
 # it with TensorFlow. Of the others only JAX takes a model's variables away while
 # it trains, so there a run that was cut is tested, too.
 test-flowers: .venv-torch/ready
-	for backend in jax torch; do \
-		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
-			--numprocesses 2 --dist worksteal tests/test_flowers.py \
-			tests/test_pipelines.py tests/test_tasks.py || exit 1; \
-	done
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(RUNS_TESTS)
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS)
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS)
 
 test-%: .venv-%/ready
 	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(LAYER_TESTS)
