@@ -1,15 +1,11 @@
-"""The drawn flowers: a task that can be learned, but not from colours alone."""
+"""The drawn flowers: a task that can be learned, but not from colours alone.
 
-import keras
+`nano` learns it in the chapter `flowers`, which the tests rerun with drawings.
+"""
+
 import numpy as np
 
-from gcvit import (
-    drawn_flowers,
-    flower_sources,
-    flowers,
-    from_pretrained,
-    pictures,
-)
+from gcvit import drawn_flowers, pictures
 
 
 def test_they_depend_on_the_seed_only():
@@ -42,14 +38,5 @@ def test_colours_alone_do_not_tell_them_apart():
     nearest = np.argmax(histograms(validation) @ histograms(train).T, axis=1)
     answers = np.array([label for _, label in train])[nearest]
     accuracy = np.mean(answers == [label for _, label in validation])
-    assert 0.25 < accuracy < 0.8
-
-
-def test_nano_learns_them(monkeypatch):
-    drawings = drawn_flowers.draw_flowers(0, 800, 200)
-    monkeypatch.setattr(flower_sources, "read", lambda source, seed: drawings)
-    keras.utils.set_random_seed(0)
-    train, validation, names = flowers.load_flowers()
-    model = from_pretrained("nano", num_classes=len(names))
-    history = flowers.fine_tune(model, train, validation, epochs=8, verbose=0)
-    assert max(history["val_accuracy"]) >= 0.95
+    # The chapter asks 0.7 of `nano`, which sees 200 drawings.
+    assert 0.25 < accuracy < 0.6

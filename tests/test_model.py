@@ -466,11 +466,16 @@ print(json.dumps(sorted(added)))
     assert json.loads(printed.splitlines()[-1]) == ["gcvit"]
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="PyTorch compiles nothing here"
+)
 def test_a_large_compiled_batch_is_right():
     """Compilers have had faults that only large arrays show."""
     keras.utils.set_random_seed(0)
-    model = gcvit.GCViT.from_variant("xxtiny", head_activation=None)
-    model.compile(jit_compile=keras.backend.backend() != "torch")
+    # Level 2 has six blocks; the first two have arrays of every size in it.
+    settings = {"depths": (2, 2, 2, 2), "head_activation": None}
+    model = gcvit.GCViT.from_variant("xxtiny", **settings)
+    model.compile(jit_compile=True)
     images = random_images(32, 224, 224)
     together = model.predict(images, batch_size=32, verbose=0)
     alone = model.predict(images[::9], batch_size=1, verbose=0)

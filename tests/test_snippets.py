@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gcvit
-from gcvit import downloads, flowers
+from gcvit import downloads, flowers, variants
 
 PIL = pytest.importorskip("PIL.Image", reason="the snippets read pictures")
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,7 +92,20 @@ def test_the_readme_checks_a_layer_and_trains_a_model():
     assert "gcvit.fine_tune(" in code
 
 
-def test_the_recipe_trains_and_another_process_classifies(readers_folder):
+@pytest.fixture
+def little_nano(readers_folder, monkeypatch):
+    """One level in place of `nano`: the README's test trains the real one."""
+    settings = {"window_size": (16,), "embed_dim": 4, "depths": (2,)}
+    settings |= {"num_heads": (1,), "num_classes": 10}
+    monkeypatch.setitem(variants.VARIANTS, "nano", settings)
+    model = gcvit.GCViT(**settings)
+    model.build((None, 64, 64, 3))
+    path = readers_folder / "little.weights.h5"
+    model.save_weights(path)
+    monkeypatch.setattr(downloads, "find", lambda address: path)
+
+
+def test_the_recipe_trains_and_another_process_classifies(little_nano):
     train, ask = snippets("book/flowers.ipynb")
     assert len((train + ask).splitlines()) <= 15
     exec(compile(train, "flowers", "exec"), {})

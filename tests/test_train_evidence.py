@@ -86,6 +86,9 @@ def test_a_run_that_was_cut_goes_on(tmp_path, monkeypatch):
     short = {"epochs": 2, "batch_size": 8, "warmup_epochs": 1}
     for key, value in short.items():
         monkeypatch.setitem(train_evidence.SETTINGS, key, value)
+    little = {"window_size": (2,), "depths": (2,), "num_heads": (1,)}
+    for key, value in little.items():
+        monkeypatch.setitem(train_evidence.MODEL, key, value)
     random = np.random.default_rng(0)
     images = random.normal(size=(24, 32, 32, 3)).astype("float32")
     labels = np.eye(10, dtype="float32")[np.arange(24) % 10]

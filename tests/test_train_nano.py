@@ -16,6 +16,7 @@ from gcvit import (
     load_checkpoint,
     preprocess,
 )
+from gcvit.variants import VARIANTS
 from tools import train_nano
 
 PATH = Path(gcvit.__file__).parent / "data" / "nano.weights.h5"
@@ -67,6 +68,10 @@ def test_the_record_is_of_this_training():
 
 
 SHORT = {"epochs": 2, "warmup_epochs": 1, "batch_size": 8}
+# One level for as many pixels: TensorFlow makes a graph of it in a fifth of
+# the time.
+LITTLE = {"window_size": (16,), "embed_dim": 4, "depths": (2,)}
+LITTLE |= {"num_heads": (1,), "num_classes": 10}
 
 
 def few_images(split):
@@ -77,7 +82,8 @@ def few_images(split):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Two epochs on sixteen images, and eight to validate with."""
+    """Two epochs of a little model: sixteen images, eight to validate."""
+    monkeypatch.setitem(VARIANTS, "nano", LITTLE)
     for name, value in SHORT.items():
         monkeypatch.setitem(train_nano.SETTINGS, name, value)
     monkeypatch.setattr(train_nano, "load_cifar10", few_images)

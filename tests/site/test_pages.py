@@ -134,7 +134,11 @@ def test_page(open_page, address, record_property, name, device):
         "scripts before the first paint": page.evaluate(BLOCKING_SCRIPTS),
     }
     page.evaluate(ONE_OF_EACH_LOOK)
-    for theme in THEMES:
+    # The colours of the text are the same on both devices; what only a phone
+    # shows is on each page, and one is enough for its colours in the dark.
+    is_first = name == pages()[0]
+    themes = THEMES if device == "desktop" or is_first else THEMES[:1]
+    for theme in themes:
         show(page, theme)
         results = Axe().run(page, options=AXE_OPTIONS)
         if results.violations_count:
