@@ -101,8 +101,8 @@ def traced(task, batch, dtype):
     """The forward pass on PyTorch, recorded once."""
     import torch
 
-    _, model = xxtiny(dtype, "torch")
-    images = torch.from_numpy(arrays(batch)[0])
+    keras, model = xxtiny(dtype, "torch")
+    images = keras.ops.convert_to_tensor(arrays(batch)[0])  # on the device
     with torch.no_grad():
         call = torch.jit.trace(model.eval(), images, check_trace=False)
 
@@ -451,7 +451,7 @@ def draw(ways):
     axis.set_xlabel("times as fast as the faster of timm's two")
     axis.set_yticks([])
     axis.invert_yaxis()
-    figure.savefig(BARS)
+    figure.savefig(BARS, metadata={"Date": None})
 
 
 def installed(package):
