@@ -60,12 +60,14 @@ test-checkpoints: .venv-torch/ready
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
 # it with TensorFlow. Of the others only JAX takes a model's variables away while
-# it trains, so there a run that was cut is tested, too.
+# it trains, so there a run that was cut is tested, too. So is export, whose
+# files TensorFlow's environment writes in `make test`.
 test-flowers: .venv-torch/ready
 	for backend in jax torch; do \
 		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
 			--numprocesses 2 --dist worksteal tests/test_flowers.py \
-			tests/test_pipelines.py tests/test_tasks.py || exit 1; \
+			tests/test_pipelines.py tests/test_tasks.py \
+			tests/test_exporting.py || exit 1; \
 	done
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal tests/test_runs.py
