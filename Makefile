@@ -69,12 +69,15 @@ test-checkpoints: .venv-torch/ready
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
 # it with TensorFlow. Of the others only JAX takes a model's variables away while
-# it trains, so there a run that was cut is tested, too.
+# it trains, so there a run that was cut is tested, too. What each backend exports
+# is another matter for each.
 test-flowers: .venv-torch/ready
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS)
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
+		tests/test_exporting.py
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS)
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
+		tests/test_exporting.py
 
 test-%: .venv-%/ready
 	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(LAYER_TESTS)

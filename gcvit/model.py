@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest 39c085a6. To carry an edit back:
+# Generated from book/model.ipynb, digest c86941fb. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -133,7 +133,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from gcvit import arguments
+from gcvit import arguments, exporting
 from gcvit.checkpoints import load_whole
 from gcvit.level import Level
 from gcvit.patch_embed import PatchEmbed
@@ -318,12 +318,11 @@ class GCViT(keras.Model):
             model.build_graph(input_shape).summary(**kwargs)
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
-        """Load weights from a `.keras` or `.weights.h5` file: all, or none.
-
-        With `skip_mismatch`, what fits; otherwise what differs is an error.
-        """
+        """Load a weights file whole, or what fits with `skip_mismatch`."""
         with load_whole(self, filepath, skip_mismatch) as path:
             super().load_weights(path, skip_mismatch=skip_mismatch, **kwargs)
+
+    export = exporting.export  # as the model answers, or not at all
 
     def get_config(self):
         return super().get_config() | arguments.given(self, GCViT)

@@ -24,7 +24,8 @@ matplotlib.colormaps.register(SHADES)
 # with the model to what is inside its parts.
 BOXES = [
     ("pretrained", "preprocess", 0.0, 0, 1.9),
-    ("pretrained", "load checkpoint", 3.4, 0, 3.0),
+    ("pretrained", "load\ncheckpoint", 3.4, 0, 1.8),
+    ("deploy", "export", 5.4, 0, 1.1),
     ("flowers", "fine-tune", 6.8, 0, 1.4),
     ("evidence", "compare", 8.5, 0, 1.4),
     ("pretrained", "predictions", 10.2, 0, 1.8),
@@ -51,6 +52,7 @@ ROWS = ["in use", "the model", "inside a Level", "inside those"]
 ARROWS = [
     (0, 0.5, 1, 0.5),
     (0, 4.05, 1, 4.05),
+    (1, 5.95, 0, 5.95),
     (0, 7.5, 1, 7.5),
     (0, 9.2, 1, 9.2),
     (1, 11.1, 0, 11.1),

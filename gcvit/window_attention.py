@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest 354009b2. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest 49b0a77e. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
@@ -345,8 +345,9 @@ Global attention differs in the first step only. `qkv` has $2C$ outputs, first t
 key's, then the value's. The queries are the global query itself, without a dense
 layer: `(B, h, w, C)` is reshaped to `(B, N, heads, d)`, with its tokens in
 reading order. There are $B$ of these and $B \cdot M$ windows, so each image's
-queries are repeated $M$ times along the batch. The scale, the bias and the rest
-are as before.
+queries are repeated $M$ times along the batch. A block knows $M$ from its map, and
+sets `windows`. A layer on its own divides the number of windows by that of images.
+The scale, the bias and the rest are as before.
 
 Both dense layers have a bias vector; `qkv_bias=False` leaves it out of `qkv`. A
 checkpoint finds the weights by the attributes' names: the kernel and the bias of
@@ -389,6 +390,8 @@ class WindowAttention(layers.Layer):
     Source: paper, "Global Self-Attention"; `WindowAttention` and
     `WindowAttentionGlobal` in NVlabs/GCVit.
     """
+
+    windows = None  # of an image, `M`, where the map is known
 
     def __init__(
         self,
@@ -464,8 +467,9 @@ class WindowAttention(layers.Layer):
         if self.global_query:
             k, v = ops.unstack(self.split_heads(tokens, 2), 2)
             batches = ops.shape(inputs)[0], ops.shape(q_global)[0]
+            windows = self.windows or windows_per_image(*batches)
             q = self.split_heads(q_global, 1)[0]
-            q = ops.repeat(q, windows_per_image(*batches), axis=0)
+            q = ops.repeat(q, windows, axis=0)
         else:
             q, k, v = ops.unstack(self.split_heads(tokens, 3), 3)
         # === Weights: (B·M, heads, N, N) ===

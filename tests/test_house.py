@@ -17,6 +17,7 @@ ARMOUR = {
     "downloads",
     "drawn_flowers",
     "examples",
+    "exporting",
     "fast_ops",
     "flower_sources",
     "folders",

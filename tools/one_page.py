@@ -44,6 +44,7 @@ CARE = {
     "build_graph",
     "compute_output_shape",
     "compute_output_spec",
+    "export",
     "feature_maps",
     "from_variant",
     "get_config",
@@ -292,8 +293,10 @@ def unread(node, names, attributes):
 
 def is_care(node, cls):
     """Tell whether a part of a class is care, not mathematics."""
-    name = getattr(node, "name", None)
-    return {name, f"{cls.name}.{name}"} & CARE
+    targets = getattr(node, "targets", [])  # of an assignment
+    names = [getattr(x, "id", None) for x in targets]
+    names += [getattr(node, "name", None)]
+    return {*names, *(f"{cls.name}.{name}" for name in names)} & CARE
 
 
 def statements_that_go(tree, armour):

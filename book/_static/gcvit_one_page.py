@@ -182,6 +182,8 @@ def relative_position_index(window_size):
 
 
 class WindowAttention(layers.Layer):
+    windows = None  # of an image, `M`, where the map is known
+
     def __init__(
             self, window_size, num_heads, global_query, qkv_bias=True,
             qk_scale=None, attention_dropout=0.0, projection_dropout=0.0,
@@ -228,8 +230,9 @@ class WindowAttention(layers.Layer):
         if self.global_query:
             k, v = ops.unstack(self.split_heads(tokens, 2), 2)
             batches = ops.shape(inputs)[0], ops.shape(q_global)[0]
+            windows = self.windows or windows_per_image(*batches)
             q = self.split_heads(q_global, 1)[0]
-            q = ops.repeat(q, windows_per_image(*batches), axis=0)
+            q = ops.repeat(q, windows, axis=0)
         else:
             q, k, v = ops.unstack(self.split_heads(tokens, 3), 3)
         # === Weights: (B·M, heads, N, N) ===
@@ -313,12 +316,14 @@ class Block(layers.Layer):
 
     def build(self, inputs_shape, q_global_shape=None):
         _, height, width, dim = inputs_shape
+        rows, columns = windows_in((height, width), self.window_size)
         self.norm1 = layers.LayerNormalization(epsilon=1e-5)
         self.attn = WindowAttention(
             self.window_size, self.num_heads, self.global_query,
             qkv_bias=self.qkv_bias, qk_scale=self.qk_scale,
             attention_dropout=self.attention_dropout,
             projection_dropout=self.dropout)
+        self.attn.windows = rows * columns  # a number, for exporters
         self.drop_path1 = DropPath(self.path_drop)
         self.norm2 = layers.LayerNormalization(epsilon=1e-5)
         self.mlp = MLP(
