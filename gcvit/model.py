@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest 39c085a6. To carry an edit back:
+# Generated from book/model.ipynb, digest 235fee56. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -133,7 +133,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from gcvit import arguments
+from gcvit import arguments, quantization
 from gcvit.checkpoints import load_whole
 from gcvit.level import Level
 from gcvit.patch_embed import PatchEmbed
@@ -221,6 +221,7 @@ class GCViT(keras.Model):
 
     def make_layers(self):
         arguments.check_agreement(self)
+        self.quantized = quantization.take_policies(self)  # of a saved model
         self.image_shape = None  # until the model is built
 
         def named(name):
@@ -266,16 +267,15 @@ class GCViT(keras.Model):
         if self.built:
             return check_same_images(input_shape, self.image_shape)
         self.image_shape = check_images(input_shape, self.window_size)
-        self.patch_embed.build(input_shape)
-        shape = self.patch_embed.compute_output_shape(input_shape)
-        for level in self.levels:
-            level.build(shape)
-            shape = level.compute_output_shape(shape)
-        self.norm.build(shape)
-        self.head.build((None, shape[-1]))
+        for part in (self.patch_embed, *self.levels):
+            part.build(input_shape)
+            input_shape = part.compute_output_shape(input_shape)
+        self.norm.build(input_shape)
+        self.head.build((None, input_shape[-1]))
         for layer in self.layers:
             for weight in layer.weights:
                 weight.trainable = layer.trainable  # set before, perhaps
+        quantization.quantize_again(self, self.quantized)
 
     def call(self, inputs, training=None):
         check_same_images(inputs.shape, self.image_shape)
@@ -326,7 +326,7 @@ class GCViT(keras.Model):
             super().load_weights(path, skip_mismatch=skip_mismatch, **kwargs)
 
     def get_config(self):
-        return super().get_config() | arguments.given(self, GCViT)
+        return super().get_config() | quantization.given(self, GCViT)
 
 
 # %% [markdown]

@@ -22,6 +22,7 @@ ARMOUR = {
     "folders",
     "pictures",
     "pipelines",
+    "quantization",
     "runs",
     "sizes",
     "tasks",
