@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest 235fee56. To carry an edit back:
+# Generated from book/model.ipynb, digest 8cfe623c. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -287,14 +287,14 @@ class GCViT(keras.Model):
     def feature_maps(self, images, training=None):
         """Compute the refined map of each level, before it is halved.
 
-        Args and raises: as a call. Returns a dict: `"stem"` and `"level_0"` to
-        `(B, H / 4, W / 4, C)`, `"level_1"` to `(B, H / 8, W / 8, 2C)`, ….
+        Once built, for images of any size; windows stay. Returns a dict: "stem"
+        and "level_0" to `(B, ⌈H/4⌉, ⌈W/4⌉, C)`, "level_1" to half of it, 2C, ….
         """
-        self.build(images.shape)
+        self.built or self.build(images.shape)
         x = self.pos_drop(self.patch_embed(images), training=training)
         maps = {"stem": x}
         for i, level in enumerate(self.levels):
-            x = maps[f"level_{i}"] = level.refine(x, training)
+            x = maps[f"level_{i}"] = level.refine_any_size(x, training)
             x = level.down(x) if level.downsample else x
         return maps
 
@@ -339,6 +339,17 @@ The arguments have the names of the
 [Keras example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/),
 so the code that uses its `GCViT` works here unchanged. Its checkpoints load,
 and give the official answers, not the example's.
+
+A call takes images of the size that the model was built for. `feature_maps` takes
+any size: windows and query generators stay as they were built. A map that windows do
+not divide gets zeros below and to the right. A query that is larger than a window,
+or smaller, is resized to it. NVIDIA's detectors do both, in
+`detection/models/gc_vit.py`; they put the zeros after the first norm, not before it.
+At the size that the model was built for, nothing of this happens; at another one
+these are no longer the official classifier's maps.
+For large images it is the bearable way. Windows that
+[grow with the image](pretrained.ipynb) hold ever more tokens, and attention within a
+window costs the square of their number.
 
 The rate of [stochastic depth](block.ipynb) grows evenly from block to block,
 from 0 in the first to `path_drop` in the last. That, too, is from
