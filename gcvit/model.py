@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest 8cfe623c. To carry an edit back:
+# Generated from book/model.ipynb, digest 1f31b591. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -287,8 +287,8 @@ class GCViT(keras.Model):
     def feature_maps(self, images, training=None):
         """Compute the refined map of each level, before it is halved.
 
-        Once built, for images of any size; windows stay. Returns a dict: "stem"
-        and "level_0" to `(B, ⌈H/4⌉, ⌈W/4⌉, C)`, "level_1" to half of it, 2C, ….
+        Once built, for images of any size; windows stay. Returns a dict:
+        "stem", "level_0": `(B, ⌈H/4⌉, ⌈W/4⌉, C)`, "level_1": half, 2C, ….
         """
         self.built or self.build(images.shape)
         x = self.pos_drop(self.patch_embed(images), training=training)
