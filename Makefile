@@ -8,7 +8,8 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 	tests/test_window_attention.py tests/test_block.py tests/test_level.py \
 	tests/test_model.py tests/test_load_weights.py tests/test_training.py \
 	tests/test_gradients.py tests/test_variants.py tests/test_check.py \
-	tests/test_fast_ops.py tests/test_quantization.py
+	tests/test_fast_ops.py tests/test_quantization.py \
+	tests/test_dense.py tests/test_hub.py
 LOADING_TESTS := tests/test_checkpoints.py tests/test_pretrained.py
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3

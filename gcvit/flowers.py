@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest 5fb1016e. To carry an edit back:
+# Generated from book/flowers.ipynb, digest 730ca3ef. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -783,9 +783,8 @@ assert (matrix.diagonal() / matrix.sum(axis=1)).min() > 0.4
 
 # %% [markdown]
 r"""
-You built the model, loaded pretrained weights, and taught it something new.
-The [architecture page](architecture.md) is there when you want to look
-something up.
+Next: [A class for each pixel](dense.ipynb) says where in a picture the flower is,
+and finds similar pictures without training.
 
 To look up: [`load_flowers`](api.md#gcvit.flowers.load_flowers),
 [`fine_tune`](api.md#gcvit.flowers.fine_tune),

@@ -24,6 +24,7 @@ matplotlib.colormaps.register(SHADES)
 # with the model to what is inside its parts.
 BOXES = [
     ("pretrained", "preprocess", 0.0, 0, 1.9),
+    ("dense", "dense\nhead", 2.1, 0, 1.1),
     ("pretrained", "load checkpoint", 3.4, 0, 3.0),
     ("flowers", "fine-tune", 6.8, 0, 1.4),
     ("evidence", "compare", 8.5, 0, 1.4),

@@ -20,6 +20,7 @@ ARMOUR = {
     "fast_ops",
     "flower_sources",
     "folders",
+    "hub",
     "pictures",
     "pipelines",
     "quantization",
