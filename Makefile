@@ -11,7 +11,8 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 	tests/test_window_attention.py tests/test_block.py tests/test_level.py \
 	tests/test_model.py tests/test_load_weights.py tests/test_training.py \
 	tests/test_gradients.py tests/test_variants.py tests/test_check.py \
-	tests/test_fast_ops.py
+	tests/test_fast_ops.py tests/test_quantization.py \
+	tests/test_dense.py tests/test_hub.py
 LOADING_TESTS := tests/test_checkpoints.py tests/test_pretrained.py
 FLOWERS_TESTS := tests/test_flowers.py tests/test_pipelines.py tests/test_tasks.py
 # A full disk, and a file that was cut, are the same to each backend and to each

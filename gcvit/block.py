@@ -1,4 +1,4 @@
-# Generated from book/block.ipynb, digest f04674bf. To carry an edit back:
+# Generated from book/block.ipynb, digest 5d0d6852. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module block
 # %% [markdown]
 r"""
@@ -430,8 +430,8 @@ r"""
 
 1. `norm1`, a layer normalisation with epsilon $10^{-5}$, on the channels of each
    token. Then cut: `(B·M, N, C)`.
-2. `attn`, a `WindowAttention`, told by `windows` how many of them each image has. In
-   a global block it also takes the global query.
+2. `attn`, a `WindowAttention`, told how many of them each image has. In a global
+   block it also takes the global query.
 3. Join the windows to a map again. If there is a layer scale, multiply by
    `gamma1`. Then `DropPath`, and add the block's input.
 4. `norm2`, like `norm1`, on the sum. Then `mlp`, `gamma2`, another `DropPath`, and
@@ -518,7 +518,7 @@ class Block(layers.Layer):
 
     def build(self, inputs_shape, q_global_shape=None):
         _, height, width, dim = inputs_shape
-        rows, columns = windows_in((height, width), self.window_size)
+        windows_in((height, width), self.window_size)
         h, w = self.window_size
         dtype = self.dtype_policy
         self.norm1 = layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
@@ -532,7 +532,6 @@ class Block(layers.Layer):
             projection_dropout=self.dropout,
             dtype=dtype,
         )
-        self.attn.windows = rows * columns  # a number, for exporters
         self.drop_path1 = DropPath(self.path_drop, dtype=dtype)
         self.norm2 = layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
         self.mlp = MLP(
@@ -556,7 +555,8 @@ class Block(layers.Layer):
         # === Attention ===
         x = window_partition(self.norm1(inputs), self.window_size)
         x = ops.reshape(x, (-1, h * w, dim))  # (B·M, N, C)
-        x = self.attn(x, q_global, training=training)
+        windows = height * width // (h * w)  # M
+        x = self.attn(x, q_global, windows=windows, training=training)
         x = window_reverse(x, self.window_size, height, width)
         if self.layer_scale is not None:
             x = x * self.gamma1

@@ -570,7 +570,9 @@ def mistakes(part):
             "no_bias": {"relative_position_bias": lambda: 0.0},
             "tile": {
                 "call": lambda x, q_global, **options: attend(
-                    x, tiled(q_global, ops.shape(x)[0]), **options
+                    x,
+                    tiled(q_global, ops.shape(x)[0]),
+                    **options | {"windows": 1},
                 )
             },
         }

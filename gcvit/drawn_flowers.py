@@ -119,14 +119,21 @@ def draw_background(random):
 
 
 def draw_flower(species, random):
-    """Draw a flower.
+    """Draw a flower; as `draw_flower_and_mask`, without the mask."""
+    return draw_flower_and_mask(species, random)[0]
+
+
+def draw_flower_and_mask(species, random):
+    """Draw a flower, and say where it is.
 
     Args:
         species: a key of `SPECIES`.
         random: a NumPy generator.
 
     Returns:
-        A uint8 array `(DRAWING_SIZE, DRAWING_SIZE, 3)`.
+        A uint8 array `(DRAWING_SIZE, DRAWING_SIZE, 3)`, and a bool for each
+        pixel, `(DRAWING_SIZE, DRAWING_SIZE)`: whether its middle is on petals
+        or on the centre.
     """
     traits = SPECIES[species]
     image = draw_background(random)
@@ -150,7 +157,8 @@ def draw_flower(species, random):
     size, colour = traits["centre"]
     image = paint(image, (size - away) * pixels, COLOURS[colour])
     image = image * random.uniform(0.6, 1.2)  # the light
-    return np.clip(image, 0, 255).astype("uint8")
+    mask = away < np.maximum(outline, size)
+    return np.clip(image, 0, 255).astype("uint8"), mask
 
 
 def draw_flowers(seed, train_count=200, validation_count=100):

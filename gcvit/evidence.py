@@ -1,4 +1,4 @@
-# Generated from book/evidence.ipynb, digest c6884c92. To carry an edit back:
+# Generated from book/evidence.ipynb, digest 62af6a2b. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module evidence
 # %% [markdown]
 r"""
@@ -218,15 +218,15 @@ class MaskedAttention(WindowAttention):
 
     mask = None  # or (M, 1, N, N), for each window of an image
 
-    def call(self, inputs, q_global=None, training=None):
-        self.windows = ops.shape(inputs)[0]
-        return super().call(inputs, q_global, training=training)
+    def call(self, inputs, q_global=None, **kwargs):
+        self.count = ops.shape(inputs)[0]  # of all windows, B·M
+        return super().call(inputs, q_global, **kwargs)
 
     def relative_position_bias(self):
         bias = super().relative_position_bias()
         if self.mask is None:
             return bias
-        images = self.windows // len(self.mask)
+        images = self.count // len(self.mask)
         return ops.tile(bias + self.mask, (images, 1, 1, 1))
 
 

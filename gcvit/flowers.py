@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest ee52aac2. To carry an edit back:
+# Generated from book/flowers.ipynb, digest 730ca3ef. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -783,7 +783,8 @@ assert (matrix.diagonal() / matrix.sum(axis=1)).min() > 0.4
 
 # %% [markdown]
 r"""
-Next: [Deploy](deploy.ipynb) takes the model out of Python, and asks it there.
+Next: [A class for each pixel](dense.ipynb) says where in a picture the flower is,
+and finds similar pictures without training.
 
 To look up: [`load_flowers`](api.md#gcvit.flowers.load_flowers),
 [`fine_tune`](api.md#gcvit.flowers.fine_tune),

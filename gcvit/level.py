@@ -1,4 +1,4 @@
-# Generated from book/level.ipynb, digest 96d9c404. To carry an edit back:
+# Generated from book/level.ipynb, digest fd021820. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
@@ -124,13 +124,13 @@ query, and 64 windows.
 # %%
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from gcvit import arguments
 from gcvit.block import Block
 from gcvit.feature_extraction import GlobalQueryGenerator
 from gcvit.reduce_size import ReduceSize
-from gcvit.sizes import check_map, size_pair
+from gcvit.sizes import check_map, missing, size_pair
 
 
 # %% [markdown]
@@ -230,6 +230,7 @@ class Level(layers.Layer):
 
     def build(self, input_shape):
         count = check_map(input_shape[1:3], self.window_size)  # of halvings
+        self.map_size = tuple(input_shape[1:3])
         dtype = self.dtype_policy
         self.q_global_gen = GlobalQueryGenerator(
             [False] * count or [True], dtype=dtype
@@ -278,6 +279,33 @@ class Level(layers.Layer):
         for block in self.blocks:
             query = q_global if block.global_query else None
             x = block(x, query, training=training)
+        return x  # (B, H, W, C)
+
+    def refine_any_size(self, inputs, training=None):
+        """Do the same for a map of any size; the windows stay.
+
+        At another size than the level was built for, the query is resized to a
+        window, and each block gets the map with zeros below and to the right.
+
+        Args, returns: as for `refine`; the level is built.
+        """
+        _, height, width, _ = inputs.shape
+        if (height, width) == self.map_size:
+            return self.refine(inputs, training)
+        below, right = missing((height, width), self.window_size)
+        border = ((0, 0), (0, below), (0, right), (0, 0))
+        q_global = ops.image.resize(
+            self.q_global_gen(inputs),
+            self.window_size,
+            interpolation="bicubic",
+            antialias=True,
+            data_format="channels_last",
+        )
+        x = inputs
+        for block in self.blocks:
+            query = q_global if block.global_query else None
+            x = block(ops.pad(x, border), query, training=training)
+            x = x[:, :height, :width]
         return x  # (B, H, W, C)
 
     def call(self, inputs, training=None):

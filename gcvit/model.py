@@ -1,4 +1,4 @@
-# Generated from book/model.ipynb, digest c86941fb. To carry an edit back:
+# Generated from book/model.ipynb, digest a1b26bf8. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module model
 # %% [markdown]
 r"""
@@ -133,7 +133,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from gcvit import arguments, exporting
+from gcvit import arguments, exporting, quantization
 from gcvit.checkpoints import load_whole
 from gcvit.level import Level
 from gcvit.patch_embed import PatchEmbed
@@ -221,6 +221,7 @@ class GCViT(keras.Model):
 
     def make_layers(self):
         arguments.check_agreement(self)
+        self.quantized = quantization.take_policies(self)  # of a saved model
         self.image_shape = None  # until the model is built
 
         def named(name):
@@ -266,16 +267,15 @@ class GCViT(keras.Model):
         if self.built:
             return check_same_images(input_shape, self.image_shape)
         self.image_shape = check_images(input_shape, self.window_size)
-        self.patch_embed.build(input_shape)
-        shape = self.patch_embed.compute_output_shape(input_shape)
-        for level in self.levels:
-            level.build(shape)
-            shape = level.compute_output_shape(shape)
-        self.norm.build(shape)
-        self.head.build((None, shape[-1]))
+        for part in (self.patch_embed, *self.levels):
+            part.build(input_shape)
+            input_shape = part.compute_output_shape(input_shape)
+        self.norm.build(input_shape)
+        self.head.build((None, input_shape[-1]))
         for layer in self.layers:
             for weight in layer.weights:
                 weight.trainable = layer.trainable  # set before, perhaps
+        quantization.quantize_again(self, self.quantized)
 
     def call(self, inputs, training=None):
         check_same_images(inputs.shape, self.image_shape)
@@ -287,14 +287,14 @@ class GCViT(keras.Model):
     def feature_maps(self, images, training=None):
         """Compute the refined map of each level, before it is halved.
 
-        Args and raises: as a call. Returns a dict: `"stem"` and `"level_0"` to
-        `(B, H / 4, W / 4, C)`, `"level_1"` to `(B, H / 8, W / 8, 2C)`, ….
+        Once built, for images of any size; windows stay. Returns a dict:
+        "stem", "level_0": `(B, ⌈H/4⌉, ⌈W/4⌉, C)`, "level_1": half, 2C, ….
         """
-        self.build(images.shape)
+        self.built or self.build(images.shape)
         x = self.pos_drop(self.patch_embed(images), training=training)
         maps = {"stem": x}
         for i, level in enumerate(self.levels):
-            x = maps[f"level_{i}"] = level.refine(x, training)
+            x = maps[f"level_{i}"] = level.refine_any_size(x, training)
             x = level.down(x) if level.downsample else x
         return maps
 
@@ -325,7 +325,7 @@ class GCViT(keras.Model):
     export = exporting.export  # as the model answers, or not at all
 
     def get_config(self):
-        return super().get_config() | arguments.given(self, GCViT)
+        return super().get_config() | quantization.given(self, GCViT)
 
 
 # %% [markdown]
@@ -338,6 +338,17 @@ The arguments have the names of the
 [Keras example](https://keras.io/examples/vision/image_classification_using_global_context_vision_transformer/),
 so the code that uses its `GCViT` works here unchanged. Its checkpoints load,
 and give the official answers, not the example's.
+
+A call takes images of the size that the model was built for. `feature_maps` takes
+any size: windows and query generators stay as they were built. A map that windows do
+not divide gets zeros below and to the right. A query that is larger than a window,
+or smaller, is resized to it. NVIDIA's detectors do both, in
+`detection/models/gc_vit.py`; they put the zeros after the first norm, not before it.
+At the size that the model was built for, nothing of this happens; at another one
+these are no longer the official classifier's maps.
+For large images it is the bearable way. Windows that
+[grow with the image](pretrained.ipynb) hold ever more tokens, and attention within a
+window costs the square of their number.
 
 The rate of [stochastic depth](block.ipynb) grows evenly from block to block,
 from 0 in the first to `path_drop` in the last. That, too, is from

@@ -24,6 +24,7 @@ matplotlib.colormaps.register(SHADES)
 # with the model to what is inside its parts.
 BOXES = [
     ("pretrained", "preprocess", 0.0, 0, 1.9),
+    ("dense", "dense\nhead", 2.1, 0, 1.1),
     ("pretrained", "load\ncheckpoint", 3.4, 0, 1.8),
     ("deploy", "export", 5.4, 0, 1.1),
     ("flowers", "fine-tune", 6.8, 0, 1.4),

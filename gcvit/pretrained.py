@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest 52140419. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest adaffeeb. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -710,7 +710,9 @@ def from_pretrained(
             logits, `"sigmoid"` several labels for each image.
         image_size: height and width of the images, an int or a pair. Other
             sizes than the trained one get scaled windows and resized bias
-            tables. `None` takes the trained one.
+            tables, as NVIDIA's models for 384 and 512 pixels. `None` takes
+            the trained one; its `feature_maps` take any size, and keep the
+            windows, which needs far less memory for large images.
         channels: number of channels of the images, an int of at least 1.
             `None` takes red, green and blue. For one channel, the first
             kernel is summed over them; for more, it is repeated in turn, times

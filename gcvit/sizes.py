@@ -123,6 +123,11 @@ def windows_in(map_size, window_size):
     return height // h, width // w
 
 
+def missing(map_size, window_size):
+    """Count the rows and columns that a map lacks to be cut into windows."""
+    return tuple(-size % side for size, side in zip(map_size, window_size))
+
+
 def check_tokens(tokens, window_size):
     """Raise `ValueError` unless windows have as many tokens as their size."""
     height, width = window_size

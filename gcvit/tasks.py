@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import activations, ops
 
+from gcvit import quantization
 from gcvit.arguments import has_nan
 
 # === The measure where classes differ in size ===
@@ -230,6 +231,7 @@ def check_data(model, train, validation, label_smoothing, class_weight):
     """
     check_dataset("train", train, model)
     check_dataset("validation", validation, model)
+    quantization.check_is_float(model, "fine_tune")
     images, labels, *weights = next(iter(train))
     labels = np.asarray(labels, "float32")
     for name, values in (("images", images), ("labels", labels)):

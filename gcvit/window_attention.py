@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest 49b0a77e. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest 301452ea. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
@@ -346,8 +346,8 @@ key's, then the value's. The queries are the global query itself, without a dens
 layer: `(B, h, w, C)` is reshaped to `(B, N, heads, d)`, with its tokens in
 reading order. There are $B$ of these and $B \cdot M$ windows, so each image's
 queries are repeated $M$ times along the batch. A block knows $M$ from its map, and
-sets `windows`. A layer on its own divides the number of windows by that of images.
-The scale, the bias and the rest are as before.
+gives it as `windows`. Without it, the layer divides the number of windows by that of
+images. The scale, the bias and the rest are as before.
 
 Both dense layers have a bias vector; `qkv_bias=False` leaves it out of `qkv`. A
 checkpoint finds the weights by the attributes' names: the kernel and the bias of
@@ -371,6 +371,8 @@ class WindowAttention(layers.Layer):
     after the other, `N = h * w` tokens in reading order; `q_global`
     `(B, h, w, C)`; out `(B·M, N, C)`. With `return_attention_scores=True`, a
     pair: the output, and the weights after the softmax, `(B·M, heads, N, N)`.
+    `windows` is `M`, an int, where the caller knows it: a file that `export`
+    writes has it as a number then, not as a quotient.
 
     Args:
         window_size: height `h` and width `w` of a window, an int or a pair.
@@ -390,8 +392,6 @@ class WindowAttention(layers.Layer):
     Source: paper, "Global Self-Attention"; `WindowAttention` and
     `WindowAttentionGlobal` in NVlabs/GCVit.
     """
-
-    windows = None  # of an image, `M`, where the map is known
 
     def __init__(
         self,
@@ -458,6 +458,7 @@ class WindowAttention(layers.Layer):
         inputs,
         q_global=None,
         return_attention_scores=False,
+        windows=None,
         training=None,
     ):
         arguments.check_query(self.global_query, q_global)
@@ -467,9 +468,8 @@ class WindowAttention(layers.Layer):
         if self.global_query:
             k, v = ops.unstack(self.split_heads(tokens, 2), 2)
             batches = ops.shape(inputs)[0], ops.shape(q_global)[0]
-            windows = self.windows or windows_per_image(*batches)
             q = self.split_heads(q_global, 1)[0]
-            q = ops.repeat(q, windows, axis=0)
+            q = ops.repeat(q, windows or windows_per_image(*batches), axis=0)
         else:
             q, k, v = ops.unstack(self.split_heads(tokens, 3), 3)
         # === Weights: (B·M, heads, N, N) ===
@@ -493,6 +493,7 @@ class WindowAttention(layers.Layer):
         inputs,
         q_global=None,
         return_attention_scores=False,
+        windows=None,
         training=None,
     ):
         output = keras.KerasTensor(inputs.shape, self.compute_dtype)

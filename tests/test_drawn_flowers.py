@@ -4,6 +4,7 @@
 """
 
 import numpy as np
+import pytest
 
 from gcvit import drawn_flowers, pictures
 
@@ -18,6 +19,20 @@ def test_they_depend_on_the_seed_only():
     assert [label for _, label in train] == [0, 1, 2, 3, 4] * 2
     assert len(validation) == len(names) == 5
     assert pictures.decode(train[0][0]).shape == (96, 96, 3)
+
+
+@pytest.mark.parametrize("species", drawn_flowers.SPECIES)
+def test_masks_are_where_paint_is(species):
+    draw = np.random.default_rng
+    image, mask = drawn_flowers.draw_flower_and_mask(species, draw(7))
+    np.testing.assert_array_equal(
+        image, drawn_flowers.draw_flower(species, draw(7))
+    )
+    before = drawn_flowers.draw_background(draw(7))
+    light = np.median(image[~mask] / before[~mask])
+    change = np.abs(image - np.clip(light * before, 0, 255)).max(axis=-1)
+    assert change[~mask].max() < 3  # of 255: the light is estimated
+    assert (change[mask] > 3).mean() > 0.9
 
 
 def test_colours_alone_do_not_tell_them_apart():

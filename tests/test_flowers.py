@@ -201,6 +201,13 @@ def test_data_that_does_not_fit_is_an_error(data, split, change, message):
         fine_tune(small_model(), *changed)
 
 
+def test_a_quantised_model_is_an_error(data):
+    model = small_model()
+    model.head.quantize("int8")
+    with pytest.raises(ValueError, match="quantised to int8, and fine_tune"):
+        fine_tune(model, *data)
+
+
 @pytest.mark.parametrize("epochs", [0, 1.5, None])
 def test_epochs_that_are_no_number_are_an_error(data, epochs):
     with pytest.raises(ValueError, match=f"epochs={epochs} is not an int"):

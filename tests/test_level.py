@@ -50,6 +50,16 @@ def test_one_rate_for_each_block():
         make("level", path_drop=(0.1, 0.2, 0.3))
 
 
+def test_what_a_map_lacks_is_zeros_below_and_to_the_right():
+    level, _ = make("level", depth=1)  # one local block, windows of 4×4
+    (x,) = random_arrays((2, 5, 10, 8))
+    padded = np.pad(x, ((0, 0), (0, 3), (0, 2), (0, 0)))
+    expected = numpy(level.blocks[0](padded))[:, :5, :10]
+    np.testing.assert_allclose(
+        numpy(level.refine_any_size(x)), expected, atol=1e-6
+    )
+
+
 def test_a_map_that_does_not_fit_is_refused():
     level = gcvit.Level(2, 2, (2, 4))
     with pytest.raises(ValueError, match=r"window_size=\(2, 4\).*6×12"):

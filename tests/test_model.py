@@ -29,6 +29,7 @@ from helpers import (
 
 import gcvit
 from gcvit import check
+from gcvit.pretrained import named_weights
 from tools import backends
 
 
@@ -177,8 +178,48 @@ def test_feature_maps_build_and_drop_out():
     )
     np.testing.assert_array_equal(plain, again)
     assert (dropped == 0).mean() > 0.25 > (plain == 0).mean()
+
+
+# === Images of another size ===
+
+
+def test_pooled_maps_are_what_the_head_sees():
+    model, x = small_model(), random_images()
+    features = model.pool(model.norm(model.feature_maps(x)["level_1"]))
+    np.testing.assert_array_equal(numpy(model.head(features)), numpy(model(x)))
+
+
+def test_windows_stay_where_images_are_larger():
+    """Without global blocks, as in a model that was built for the size."""
+    model = small_model(depths=(1, 1))
+    other = small_model((None, 64, 64, 3), depths=(1, 1))
+    weights = named_weights(model)
+    for name, weight in named_weights(other).items():
+        if name in weights:  # it has larger query generators, for nothing
+            weight.assign(weights[name])
+    x = random_images(2, 64, 64)
+    found = model.feature_maps(x)
+    for name, expected in other.feature_maps(x).items():
+        np.testing.assert_allclose(
+            numpy(found[name]), numpy(expected), atol=1e-5, err_msg=name
+        )
     with pytest.raises(ValueError, match="32.*64"):
-        model.feature_maps(np.zeros((1, 64, 64, 3), "float32"))
+        model(x)
+
+
+def test_images_of_any_size_have_maps():
+    """News from a corner is in the first window, at the corner's place."""
+    model = small_model(depths=(2, 1))
+    x = random_images(2, 41, 54)
+    maps = model.feature_maps(x)
+    assert tuple(maps["level_0"].shape) == (2, 11, 14, 8)
+    assert tuple(maps["level_1"].shape) == (2, 6, 7, 16)
+    x[:, -8:, -8:] *= -1
+    change = numpy(model.feature_maps(x)["level_0"] - maps["level_0"])
+    stem = numpy(model.feature_maps(x)["stem"] - maps["stem"])
+    assert (
+        abs(stem[:, :4, :4]).max() < 2e-5 < 1e-4 < abs(change[:, :4, :4]).max()
+    )
 
 
 # === Building and calling ===

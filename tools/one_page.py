@@ -49,6 +49,7 @@ CARE = {
     "from_variant",
     "get_config",
     "load_weights",
+    "refine_any_size",
     "summary",
 }
 # Arguments that no layer computes with.

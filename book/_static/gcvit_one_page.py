@@ -182,8 +182,6 @@ def relative_position_index(window_size):
 
 
 class WindowAttention(layers.Layer):
-    windows = None  # of an image, `M`, where the map is known
-
     def __init__(
             self, window_size, num_heads, global_query, qkv_bias=True,
             qk_scale=None, attention_dropout=0.0, projection_dropout=0.0,
@@ -223,16 +221,15 @@ class WindowAttention(layers.Layer):
 
     def call(
             self, inputs, q_global=None, return_attention_scores=False,
-            training=None):
+            windows=None, training=None):
         dim = inputs.shape[-1]
         # === Queries, keys, values: (B·M, heads, N, C / heads) ===
         tokens = self.qkv(ops.reshape(inputs, (-1, dim)))  # (B·M·N, …)
         if self.global_query:
             k, v = ops.unstack(self.split_heads(tokens, 2), 2)
             batches = ops.shape(inputs)[0], ops.shape(q_global)[0]
-            windows = self.windows or windows_per_image(*batches)
             q = self.split_heads(q_global, 1)[0]
-            q = ops.repeat(q, windows, axis=0)
+            q = ops.repeat(q, windows or windows_per_image(*batches), axis=0)
         else:
             q, k, v = ops.unstack(self.split_heads(tokens, 3), 3)
         # === Weights: (B·M, heads, N, N) ===
@@ -316,14 +313,12 @@ class Block(layers.Layer):
 
     def build(self, inputs_shape, q_global_shape=None):
         _, height, width, dim = inputs_shape
-        rows, columns = windows_in((height, width), self.window_size)
         self.norm1 = layers.LayerNormalization(epsilon=1e-5)
         self.attn = WindowAttention(
             self.window_size, self.num_heads, self.global_query,
             qkv_bias=self.qkv_bias, qk_scale=self.qk_scale,
             attention_dropout=self.attention_dropout,
             projection_dropout=self.dropout)
-        self.attn.windows = rows * columns  # a number, for exporters
         self.drop_path1 = DropPath(self.path_drop)
         self.norm2 = layers.LayerNormalization(epsilon=1e-5)
         self.mlp = MLP(
@@ -341,7 +336,8 @@ class Block(layers.Layer):
         # === Attention ===
         x = window_partition(self.norm1(inputs), self.window_size)
         x = ops.reshape(x, (-1, h * w, dim))  # (B·M, N, C)
-        x = self.attn(x, q_global, training=training)
+        windows = height * width // (h * w)  # M
+        x = self.attn(x, q_global, windows=windows, training=training)
         x = window_reverse(x, self.window_size, height, width)
         if self.layer_scale is not None:
             x = x * self.gamma1
