@@ -1,4 +1,4 @@
-# Generated from book/deploy.ipynb, digest 04fcd1c1. To carry an edit back:
+# Generated from book/deploy.ipynb, digest 565950c1. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module deploy
 # %% [markdown]
 r"""
@@ -54,7 +54,7 @@ photographs: with `load_flowers("tf_flowers")`, or a folder of your own, nothing
 changes.
 """
 
-# %% tags=["active-ipynb"]
+# %% tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 import subprocess
 import sys
@@ -144,7 +144,7 @@ A process of its own runs it. In that process an import of Keras, of a backend o
 `gcvit` is an error.
 """
 
-# %% tags=["active-ipynb"]
+# %% tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 without = '''import runpy, sys
 for name in ("gcvit", "keras", "tensorflow", "jax", "torch"):
@@ -173,7 +173,7 @@ On the same pixels, they must not differ. Seven images, of bytes; the model gets
 through `preprocess`.
 """
 
-# %% tags=["active-ipynb"]
+# %% tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 session = onnxruntime.InferenceSession(path)
 (given,) = session.get_inputs()
@@ -237,7 +237,7 @@ What had to change in the layers? Two things, and both are about what a graph kn
 a program get that scales its pixels to [0, 1] first, out of habit?
 """
 
-# %% tags=["active-ipynb"]
+# %% tags=["active-ipynb", "nbval-ignore-output"]
 r"""
 scaled = (images / 255).astype("uint8")
 difference = check.difference(ask(scaled), expected)
@@ -295,7 +295,7 @@ A byte ends at 255. The file takes floats from 0 to 4095.
 The solution to 3 is folded below.
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell"]
+# %% mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show the solution"} tags=["active-ipynb", "hide-cell", "nbval-ignore-output"]
 r"""
 from gcvit import decode_predictions
 
