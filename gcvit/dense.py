@@ -1,4 +1,4 @@
-# Generated from book/dense.ipynb, digest e022f333. To carry an edit back:
+# Generated from book/dense.ipynb, digest 5ad86f41. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module dense
 # %% [markdown]
 r"""
@@ -109,6 +109,7 @@ def train(weights):
 
 epochs, batch_size = 4, 20
 nano = from_pretrained("nano")
+keras.utils.set_random_seed(1)
 random_nano = type(nano).from_config(nano.get_config())
 random_nano.build((None, *nano.image_shape))
 random_weights = with_head(random_nano).get_weights()
