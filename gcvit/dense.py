@@ -1,4 +1,4 @@
-# Generated from book/dense.ipynb, digest 5ad86f41. To carry an edit back:
+# Generated from book/dense.ipynb, digest 9da6f116. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module dense
 # %% [markdown]
 r"""
@@ -83,7 +83,7 @@ divided by those that are of the class or were taken for it; then the mean over
 the classes.
 """
 
-# %% tags=["active-ipynb", "nbval-ignore-output"]
+# %% tags=["active-ipynb"]
 r"""
 def mean_iou(model, images, labels):
     logits = ops.convert_to_numpy(model(images))
@@ -105,8 +105,15 @@ def train(weights):
         state.assign(ops.zeros_like(state))
     segmenter.fit(images, labels, batch_size, epochs, verbose=0)
     return mean_iou(segmenter, *held_out)[0]
+"""
 
+# %% [markdown]
+r"""
+Both starts have the same head, and both trainings the same steps.
+"""
 
+# %% tags=["active-ipynb", "nbval-ignore-output"]
+r"""
 epochs, batch_size = 4, 20
 nano = from_pretrained("nano")
 keras.utils.set_random_seed(1)

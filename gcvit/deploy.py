@@ -1,4 +1,4 @@
-# Generated from book/deploy.ipynb, digest 565950c1. To carry an edit back:
+# Generated from book/deploy.ipynb, digest 60f84f9e. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module deploy
 # %% [markdown]
 r"""
@@ -85,7 +85,8 @@ history = fine_tune(
     verbose=0,
 )
 accuracy = max(history["val_accuracy"])
-print(f"accuracy in validation: {accuracy:.2f}, by chance {1 / len(names):.2f}")
+print(f"accuracy in validation: {accuracy:.2f}, ", end="")
+print(f"by chance {1 / len(names):.2f}")
 assert accuracy > 1.5 / len(names)
 random = np.random.default_rng(0)
 flower = drawn_flowers.draw_flower("sunflowers", random)
