@@ -352,7 +352,7 @@ def export(
         format: `"onnx"`, `"openvino"`, `"litert"`, `"tf_saved_model"` or
             `"torch"`.
         verbose: `False` prints nothing.
-        input_signature: one `keras.InputSpec` in a list; `None` takes any
+        input_signature: one `InputSpec` of Keras in a list; `None` takes any
             number of images of the model's own shape.
         include_preprocessing: whether the file takes images as they are,
             bytes from 0 to 255, or floats in the model's `value_range`, and

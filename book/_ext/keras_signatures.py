@@ -14,6 +14,7 @@ FIELDS = ("Shapes", "Source")
 KERAS = {
     "keras.Model": "models/model/",
     "keras.Model.compile": "models/model_training_apis/",
+    "keras.Model.export": "models/model_saving_apis/export/",
     "keras.Model.fit": "models/model_training_apis/",
     "keras.Model.load_weights": (
         "models/model_saving_apis/weights_saving_and_loading/"
