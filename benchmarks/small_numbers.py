@@ -3,9 +3,8 @@
     make .venv-benchmarks/ready
     .venv-benchmarks/bin/python benchmarks/small_numbers.py
 
-Prints the table that `benchmarks/small_numbers.md` keeps: the size of the file,
-the accuracy on CIFAR-10's 10,000 test images, and the images per second, by
-runtime. The speeds are taken in turn, in one process, as multiples of that of
+Prints the table that `benchmarks/small_numbers.md` keeps: the size of the
+file, the accuracy on CIFAR-10's 10,000 test images, and the speed, by runtime. The speeds are taken in turn, in one process, as multiples of that of
 Keras on TensorFlow in float32. The data is that of `tools/train_nano.py`.
 """
 
