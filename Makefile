@@ -70,8 +70,8 @@ test-checkpoints: .venv-torch/ready
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
 # it with TensorFlow. Of the others only JAX takes a model's variables away while
-# it trains, so there a run that was cut is tested, too. What each backend exports
-# is another matter for each.
+# it trains, so there a run that was cut is tested, too. Each backend has ways of its
+# own out of Keras, so export is tested on both.
 test-flowers: .venv-torch/ready
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
