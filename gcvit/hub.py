@@ -1,7 +1,8 @@
 """Model cards: what a run knows, for those who find its model on a hub.
 
 Keras saves to and loads from the Hugging Face Hub itself, by `hf://user/name`.
-The card that it writes says nothing of data, accuracy or licence.
+Loading takes TensorFlow beside any backend, since Keras looks at the address with it.
+The card that Keras writes says nothing of data, accuracy or licence.
 """
 
 import json
@@ -29,7 +30,7 @@ GCViT ([arXiv 2206.09959](https://arxiv.org/abs/2206.09959)), with
 
 ```python
 import gcvit
-import keras
+import keras  # on any backend, with TensorFlow installed, too, for `hf://`
 
 model = keras.saving.load_model("hf://user/name")
 gcvit.classify(model, "photo.jpg")

@@ -24,6 +24,7 @@ ARMOUR = {
     "hub",
     "pictures",
     "pipelines",
+    "processes",
     "quantization",
     "recomputation",
     "runs",
