@@ -374,7 +374,8 @@ def export(
     if "optimizations" in kwargs:
         raise ValueError(
             "optimizations make a file that answers otherwise than the model. "
-            "keras.Model.export(model, …) writes it, unchecked."
+            "keras.Model.export(model, …) writes it, unchecked, once the "
+            "model was called."
         )
     arguments.boolean("include_preprocessing", include_preprocessing)
     if include_preprocessing and model.image_shape[-1] != 3:

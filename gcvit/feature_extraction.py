@@ -1,4 +1,4 @@
-# Generated from book/feature_extraction.ipynb, digest d1268418. To carry an edit back:
+# Generated from book/feature_extraction.ipynb, digest d4af35e7. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module feature_extraction
 # %% [markdown]
 r"""
@@ -197,9 +197,10 @@ from gcvit.sizes import halve
 
 # %% [markdown]
 r"""
-Keras's pooling cannot be told what to pad with, so `call` pads first. No
-infinity stays in the result: each patch of 3×3 holds at least one value of the
-map, and that is larger.
+Keras's pooling cannot be told what to pad with, so `call` pads first, by repeating
+the rows and columns at the border. The maxima are those of minus infinity: each copy
+lies in one patch of 3×3 with the value that it copies. And a converter to whole
+numbers, which squeezes all values into one range, meets no infinity.
 
 `keepdims=True` here keeps height and width: it is the step without pooling. In
 `ReduceSize` it kept the channels. In both layers, the argument's name comes
@@ -237,8 +238,8 @@ class FeatureExtraction(layers.Layer):
         if self.keepdims:
             return x
         # 3×3, stride 2. Zeros would win wherever the border is negative.
-        border = ((0, 0), (1, 1), (1, 1), (0, 0))
-        x = ops.pad(x, border, constant_values=-float("inf"))
+        x = ops.concatenate([x[:, :1], x, x[:, -1:]], axis=1)
+        x = ops.concatenate([x[:, :, :1], x, x[:, :, -1:]], axis=2)
         return fast_ops.max_pool(x)
 
     def compute_output_shape(self, input_shape):
@@ -485,7 +486,7 @@ package keras_cv_attention_models does that in its version 1.4.3.
 
 - `FeatureExtraction` adds a fused MBConv to its input, then halves the map with a max-pooling.
 - The generator repeats that $K$ times, until the map has as many tokens as one window: the global query. Where $K = 0$, one step without pooling remains.
-- The max-pooling must pad with minus infinity.
+- The max-pooling must pad with what never wins: minus infinity, or copies of the border.
 
 ## Exercises
 
@@ -494,7 +495,7 @@ package keras_cv_attention_models does that in its version 1.4.3.
 3. (3 minutes, easy) Why does padding a max-pooling with minus infinity never put an infinity into the result?
 4. (5 minutes, medium) For which maps does padding with zeros break nothing?
 5. (15 minutes, hard) An experiment. Ask each photograph with the other one's query. In every level of `nano`, let `level.q_global_gen.call` return the queries of `pair` in reverse order, `ops.flip(…, axis=0)`. How sure of its answers is `nano` before and after? `decode_predictions(nano(pair), class_names("nano"), top=1)` gives them. Predict first: will the two answers change places?
-6. (15 minutes, medium) Write `FeatureExtraction` yourself, without an infinity: repeat the values at the border with `ops.pad(…, mode="symmetric")`. What does `check.layer(yours, "feature_extraction")` say?
+6. (15 minutes, medium) Write `FeatureExtraction` yourself, as PyTorch does it: pad with minus infinity, with `ops.pad(…, constant_values=-math.inf)`. What does `check.layer(yours, "feature_extraction")` say?
 
 <details><summary>Answer to 1</summary>
 
@@ -548,7 +549,7 @@ show_answers("the other's query")
 
 # %% mystnb={"code_prompt_hide": "Hide the solution to 6", "code_prompt_show": "Show the solution to 6"} tags=["active-ipynb", "hide-cell"]
 r"""
-class Symmetric(layers.Layer):
+class Infinite(layers.Layer):
     def build(self, input_shape):
         self.conv = fused_mbconv(input_shape[-1])
 
@@ -557,11 +558,11 @@ class Symmetric(layers.Layer):
         for layer in self.conv:
             branch = layer(branch)
         border = ((0, 0), (1, 1), (1, 1), (0, 0))
-        x = ops.pad(inputs + branch, border, mode="symmetric")
+        x = ops.pad(inputs + branch, border, constant_values=-math.inf)
         return ops.max_pool(x, 3, strides=2)
 
 
-check.layer(Symmetric(), "feature_extraction")
+check.layer(Infinite(), "feature_extraction")
 """
 
 # %% [markdown]

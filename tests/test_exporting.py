@@ -101,6 +101,35 @@ def test_each_route_is_right_or_refused(format, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="LiteRT is TensorFlow's")
+def test_whole_numbers_on_litert_answer_alike(tmp_path):
+    """An infinity anywhere in the graph would leave its range no steps."""
+    import skimage
+    import tensorflow as tf
+
+    model = gcvit.from_pretrained("nano")
+    random = np.random.default_rng(0)
+    photos = [skimage.data.chelsea(), skimage.data.rocket()]
+    photos += [
+        gcvit.drawn_flowers.draw_flower(species, random)
+        for species in gcvit.drawn_flowers.SPECIES
+    ]
+    images = [numpy(gcvit.preprocess(photo, 64)) for photo in photos]
+    expected = numpy(model(images[0]))
+    path = tmp_path / "nano.tflite"
+    keras.Model.export(
+        model,
+        path,
+        format="litert",
+        verbose=False,
+        optimizations=[tf.lite.Optimize.DEFAULT],
+        representative_dataset=lambda: ([image] for image in images),
+    )
+    cat = exporting.runner(path, "litert")(images[0])
+    assert cat.argmax() == expected.argmax()
+    assert np.abs(cat - expected).max() < 0.1
+
+
 @pytest.mark.skipif(
     not is_installed([*exporting.ROUTES.get(("onnx", BACKEND), ["?"])])
     or not is_installed(["onnxruntime"]),
