@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest adaffeeb. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest 98af3fca. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -509,7 +509,10 @@ with the image: 7 of 224 pixels become 12 of 384. So each level halves as often
 as before, and the query generators keep their layers. The last level's map is a
 32nd of the image, so the image's sides must be multiples of 32. `windows_for`
 from [Model](model.ipynb) would find windows for 300 pixels, too, but with
-different numbers of halvings, which the weights do not fit.
+different numbers of halvings, which the weights do not fit. Neither do they fit
+windows that stay as they are. Where large windows need too much memory,
+`feature_maps` keeps the trained ones, and resizes the query instead, as in
+[A class for each pixel](dense.ipynb).
 
 Nothing changes shape but the bias tables.
 """
