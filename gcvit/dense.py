@@ -1,4 +1,4 @@
-# Generated from book/dense.ipynb, digest 9da6f116. To carry an edit back:
+# Generated from book/dense.ipynb, digest 52cf106d. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module dense
 # %% [markdown]
 r"""
@@ -368,7 +368,7 @@ pictures held out, not by habit.
 `fit` takes any images and masks: floats `(B, H, W, 3)`, normalised as
 [`preprocess`](pretrained.ipynb) does it, and class numbers `(B, H, W)` from 0 on.
 For the pets of Oxford, in TensorFlow Datasets, it would be this. It was not run
-here, since it downloads 0.8 GB:
+here, since it downloads 0.8 GB; a test runs it on a stand-in:
 
 ```python
 import tensorflow as tf

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import nbformat
 import numpy as np
 import pytest
 
 import gcvit
-from gcvit import downloads, flowers, variants
+from gcvit import dense, downloads, flowers, variants
 
 PIL = pytest.importorskip("PIL.Image", reason="the snippets read pictures")
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,3 +116,36 @@ def test_the_recipe_trains_and_another_process_classifies(little_nano):
     (answers,) = ast.literal_eval(said.stdout.splitlines()[-1])
     assert {name for name, _ in answers} == {"daisies", "roses", "tulips"}
     assert sum(share for _, share in answers) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_pets_of_oxford_would_train_a_segmenter(monkeypatch):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    random = np.random.default_rng(0)
+    sizes = [(50, 40), (30, 60), (128, 128)]  # as pets come, at any size
+    pets = [
+        {
+            "image": random.integers(0, 256, (*size, 3), "uint8"),
+            "segmentation_mask": random.integers(1, 4, (*size, 1), "uint8"),
+        }
+        for size in sizes
+    ]
+    spec = {
+        name: tf.TensorSpec((None, None, channels), "uint8")
+        for name, channels in (("image", 3), ("segmentation_mask", 1))
+    }
+    data = tf.data.Dataset.from_generator(lambda: pets, output_signature=spec)
+    monkeypatch.setattr(tfds, "load", lambda name, split: data)
+    names = {}
+    (snippet,) = snippets("book/dense.ipynb")
+    exec(compile(snippet, "dense", "exec"), names)
+    backbone = gcvit.from_pretrained("nano")
+    model = dense.Segmenter(backbone, num_classes=3)
+    images, masks = next(iter(names["pets"]))
+    assert images.shape == (3, 128, 128, 3) and masks.shape == (3, 128, 128)
+    assert {0, 1, 2} == set(np.unique(masks))
+    scores = model(images)
+    assert scores.shape == (3, 128, 128, 3)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert np.isfinite(loss(masks, scores))
