@@ -59,7 +59,8 @@ def check_route(format):
     """Refuse a format that is not right with this backend, or not possible."""
     if format not in ENDINGS:
         raise ValueError(
-            f"format={format!r} is none of {', '.join(map(repr, ENDINGS))}."
+            f"format={format!r} is unknown; these are known: "
+            f"{', '.join(map(repr, ENDINGS))}."
         )
     backend = keras.backend.backend()
     others = [other for name, other in ROUTES if name == format]

@@ -328,7 +328,9 @@ def test_targets_that_are_refused(no_work, tmp_path, monkeypatch):
     model, ending = wide_model(), exporting.ENDINGS[FORMAT]
     with pytest.raises(FileNotFoundError, match="no folder"):
         model.export(tmp_path / "nowhere" / f"x{ending}", format=FORMAT)
-    with pytest.raises(ValueError, match="format='caffe' is none of 'onnx', "):
+    with pytest.raises(
+        ValueError, match="format='caffe' is unknown; .*'onnx'"
+    ):
         model.export(tmp_path / "x", format="caffe")
     taken = tmp_path / f"taken{ending}"
     taken.mkdir()
@@ -336,6 +338,10 @@ def test_targets_that_are_refused(no_work, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="there already"):
         model.export(taken, format=FORMAT)
     assert [x.name for x in taken.iterdir()] == ["precious"]
+    with monkeypatch.context() as locked:
+        locked.setattr("os.access", lambda *arguments: False)
+        with pytest.raises(PermissionError, match="cannot be written to"):
+            model.export(tmp_path / f"x{ending}", format=FORMAT)
     if ending:
         with pytest.raises(ValueError, match=f"must end in {ending}"):
             model.export(tmp_path / "x.bin", format=FORMAT)
