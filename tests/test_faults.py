@@ -4,10 +4,14 @@ Real processes on this machine. What does not end is killed by `finish`, and
 then its code and its text are not those expected.
 """
 
+import itertools
 import signal
+import threading
 
 import pytest
 from launch import finish, start
+
+from gcvit import processes
 
 pytest.importorskip("jax", reason="only JAX has several processes")
 
@@ -18,8 +22,7 @@ WORK = """
 import signal, time
 from gcvit import processes
 
-processes.FAREWELL = 3
-processes.PATIENCE = int(os.environ.get("PATIENCE", 600))
+processes.FAREWELL, processes.PATIENCE = map(int, os.environ["TIMES"].split())
 with processes.watched():
     for step in range(2000):
         processes.gather(f"step {step}")
@@ -32,6 +35,47 @@ FAILS = "raise OSError('no space left')"
 HANGS = "time.sleep(1000)"
 
 
+def work(fault, faulty, times="1 600", **options):
+    """Start two processes, one of which is faulty."""
+    return start(
+        WORK, 2, FAULT=fault, FAULTY=str(faulty), TIMES=times, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def waiting():
+    """Those of which the others notice after some seconds, at the same time."""
+    started = {
+        "hangs": work(HANGS, 0, "3 5"),
+        "stops": work(STOPPED, 1, patience=10),
+        "never starts": work("", 1, ranks=[1], patience=5),
+    }
+    yield started
+    for process in itertools.chain(*started.values()):
+        process.kill()
+
+
+def test_all_end_when_one_hangs(waiting):
+    for code, text in finish(waiting["hangs"]):
+        assert code == 1, text
+        assert text.count("finished nothing for 5 s, and ends") == 1, text
+        assert "The same call on all processes goes on" in text
+
+
+def test_the_others_end_when_one_stops(waiting):
+    other, stopped = waiting["stops"]
+    ((code, text),) = finish([other])
+    assert code == -signal.SIGABRT, text
+    assert "stopped sending heartbeats" in text
+    assert stopped.poll() is None  # it stands still, and cannot end
+
+
+def test_all_end_when_one_never_starts(waiting):
+    ((code, text),) = finish(waiting["never starts"])
+    assert code == -signal.SIGABRT, text
+    assert JAX in text and "Deadline Exceeded" in text
+
+
 @pytest.mark.parametrize(
     "fault, expected",
     [
@@ -40,7 +84,7 @@ HANGS = "time.sleep(1000)"
     ],
 )
 def test_all_end_when_one(fault, expected):
-    results = finish(start(WORK, 2, FAULT=fault, FAULTY="1"), 50)
+    results = finish(work(fault, 1))
     for (code, text), (expected_code, words) in zip(results, expected):
         assert words in text and JAX not in text, text
         assert code == expected_code, text
@@ -52,35 +96,11 @@ def test_all_end_when_the_first(fault):
 
     Which of the two is faster to speak is open.
     """
-    first, other = finish(start(WORK, 2, FAULT=fault, FAULTY="0"), 50)
+    first, other = finish(work(fault, 0))
     if fault == FAILS:
         assert first[0] == 1 and "\nOSError: no space left" in first[1]
     assert other[0] in (1, -signal.SIGABRT), other
     assert LOST in other[1] or JAX in other[1], other
-
-
-def test_all_end_when_one_hangs():
-    started = start(WORK, 2, FAULT=HANGS, FAULTY="0", PATIENCE="5")
-    for code, text in finish(started, 60):
-        assert code == 1, text
-        assert text.count("finished nothing for 5 s, and ends") == 1, text
-        assert "The same call on all processes goes on" in text
-
-
-def test_the_others_end_when_one_stops():
-    other, stopped = start(WORK, 2, patience=10, FAULT=STOPPED, FAULTY="1")
-    try:
-        ((code, text),) = finish([other], 60)
-    finally:
-        finish([stopped], 0)  # it stands still, and cannot end
-    assert code == -signal.SIGABRT, text
-    assert "stopped sending heartbeats" in text
-
-
-def test_all_end_when_one_never_starts():
-    ((code, text),) = finish(start(WORK, 2, ranks=[1], patience=5), 60)
-    assert code == -signal.SIGABRT, text
-    assert JAX in text and "Deadline Exceeded" in text
 
 
 TOGETHER = """
@@ -106,13 +126,8 @@ def test_what_is_done_together_fails_on_all():
         assert JAX not in text
 
 
-def test_one_process_is_not_watched():
-    alone = """
-import threading
-from gcvit import processes
-
-processes.PATIENCE = 0
-with processes.watched():
-    assert threading.active_count() == 1
-"""
-    assert finish(start(alone)) == [(0, "")]
+def test_one_process_is_not_watched(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0)
+    before = threading.active_count()
+    with processes.watched():
+        assert threading.active_count() == before
