@@ -1,11 +1,41 @@
 """Processes: several of them, on one machine or on many, work as one.
 
-They are JAX's: `keras.distribution.initialize` joins them. Without it, and with the
-other backends, there is one process, the first.
+They are JAX's: `keras.distribution.initialize` joins them. Without it, and with
+the other backends, there is one process, the first.
+
+When something goes wrong in one of them, all end, each with an error:
+
+    what goes wrong             what the others see              within
+    ------------------------------------------------------------------------
+    one does not start          JAX: DEADLINE_EXCEEDED           300 s
+    one is killed               `watched`: the connection        at once
+    the first is killed         JAX: UNAVAILABLE                 at once
+    one raises an error         `together` or `watched`          at once
+    one hangs                   `watched`: no sign of life       PATIENCE
+    one stops, or its machine   JAX: no heartbeats               100 s
+
+JAX's times are those that `jax.distributed.initialize` has by default. The
+same call on all processes then goes on from the last whole epoch.
 """
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import traceback
 
 import keras
 import numpy as np
+
+# Seconds without a sign of life, after which a process ends. A large model's
+# first step is compiled for minutes, and gives none before it is done.
+PATIENCE = 600
+# Seconds that a process with an error waits at its exit for the others to come
+# to theirs. JAX would wait for 300.
+FAREWELL = 5
+AGAIN = "The same call on all processes goes on from the last whole epoch."
+last_sign = time.monotonic()
 
 
 def count():
@@ -26,6 +56,9 @@ def rank():
     return jax.process_index()
 
 
+# === Agreeing ===
+
+
 def gather(text):
     """Give every process the texts of all; each of them must call it.
 
@@ -39,6 +72,7 @@ def gather(text):
         return [text]
     from jax.experimental import multihost_utils
 
+    alive()
     content = np.frombuffer(text.encode(), "uint8")
     sizes = multihost_utils.process_allgather(np.array(len(content)))
     padded = np.pad(content, (0, int(sizes.max()) - len(content)))
@@ -55,4 +89,101 @@ def wait(name):
     if count() > 1:
         from jax.experimental import multihost_utils
 
+        alive()
         multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def together():
+    """End what every process does together: with no error, or all with one.
+
+    Each of them must come to it. The process with the error raises it.
+
+    Raises:
+        RuntimeError: on the others, with the error's text.
+    """
+    error = None
+    try:
+        yield
+    except Exception as raised:
+        error = raised
+    texts = gather(f"{type(error).__name__}: {error}" if error else "")
+    if error is not None:
+        raise error
+    for number, text in enumerate(texts):
+        if text:
+            raise RuntimeError(f"process {number} ended with {text}")
+
+
+# === Faults ===
+
+
+def alive():
+    """Give a sign of life; see `watched`."""
+    global last_sign
+    last_sign = time.monotonic()
+
+
+def watch(thread, over):
+    """End this process when it gives no sign of life for too long.
+
+    Args:
+        thread: the identifier of the thread that works.
+        over: an event, set when there is no more to watch.
+    """
+    while time.monotonic() - last_sign <= PATIENCE:
+        if over.wait(1):
+            return
+    place = traceback.extract_stack(sys._current_frames()[thread])[-1]
+    print(
+        f"process {rank()} of {count()} has finished nothing for {PATIENCE} s, "
+        "and ends: it hangs, or waits for another one that does. It is in "
+        f"{place.filename}, line {place.lineno}, in {place.name}. {AGAIN} If it "
+        "was only slow, give it more seconds: gcvit.processes.PATIENCE.",
+        file=sys.stderr,
+        flush=True,
+    )
+    sys.stdout.flush()
+    if rank() == 0:  # with it, JAX ends the others: they speak first
+        time.sleep(FAREWELL)
+    os._exit(1)  # what hangs cannot be told to end
+
+
+def leave():
+    """End this process if others keep it from ending; it has had an error."""
+    threading.main_thread().join()
+    time.sleep(FAREWELL)
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def watched():
+    """Watch this process as long as the context lasts, and end it if it hangs.
+
+    One that gives no sign of life for `PATIENCE` seconds prints what it is in,
+    and ends. `alive` gives one, and so do `gather`, `wait` and `together`. A
+    single process is not watched.
+
+    Raises:
+        RuntimeError: if another process has ended while this one needed it.
+    """
+    if count() == 1:
+        yield
+        return
+    alive()
+    over = threading.Event()
+    arguments = threading.get_ident(), over
+    threading.Thread(target=watch, args=arguments, daemon=True).start()
+    try:
+        yield
+    except BaseException as error:
+        threading.Thread(target=leave, daemon=True).start()
+        # What carries numbers between processes, on CPUs and on GPUs.
+        if "Gloo" in str(error) or "NCCL" in str(error):
+            raise RuntimeError(
+                f"process {rank()} of {count()} lost another one, which was "
+                f"killed, or ended with an error that it has printed. {AGAIN}"
+            ) from None
+        raise
+    finally:
+        over.set()

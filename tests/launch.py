@@ -4,19 +4,21 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# How a program joins the others; faults are to be seen within seconds.
+# How a program joins the others.
 JOIN = """\
 import os
 os.environ["KERAS_BACKEND"] = "jax"
 import jax
-address, count, rank = os.environ["TEST_PROCESSES"].split()
-if int(count) > 1:
+address, *numbers = os.environ["TEST_PROCESSES"].split()
+count, rank, patience = map(int, numbers)
+if count > 1:
     jax.distributed.initialize(
-        address, int(count), int(rank), initialization_timeout=10,
-        heartbeat_timeout_seconds=10, shutdown_timeout_seconds=10,
+        address, count, rank, initialization_timeout=patience,
+        heartbeat_timeout_seconds=patience, shutdown_timeout_seconds=patience,
     )
 import keras
 if jax.device_count() > 1:
@@ -33,7 +35,7 @@ def free_address():
         return f"127.0.0.1:{found.getsockname()[1]}"
 
 
-def start(program, count=1, devices=1, ranks=None, **variables):
+def start(program, count=1, devices=1, ranks=None, patience=60, **variables):
     """Start a program in several processes.
 
     Args:
@@ -41,6 +43,7 @@ def start(program, count=1, devices=1, ranks=None, **variables):
         count: how many processes there are.
         devices: how many of JAX's virtual devices each of them has.
         ranks: which of them are started, if not all.
+        patience: after how many seconds JAX takes one that is silent for lost.
         variables: more of the environment.
 
     Returns:
@@ -53,7 +56,7 @@ def start(program, count=1, devices=1, ranks=None, **variables):
         subprocess.Popen(
             [sys.executable, "-c", JOIN + program],
             env=environment
-            | {"TEST_PROCESSES": f"{address} {count} {rank}"}
+            | {"TEST_PROCESSES": f"{address} {count} {rank} {patience}"}
             | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -64,10 +67,18 @@ def start(program, count=1, devices=1, ranks=None, **variables):
 
 
 def finish(processes, seconds=120):
-    """Wait for processes; give pairs (exit code, what was printed)."""
-    try:
-        texts = [x.communicate(timeout=seconds)[0] for x in processes]
-    finally:
-        for process in processes:
+    """Wait for processes; give pairs (exit code, what was printed).
+
+    What has not ended by then is killed, and its text says so.
+    """
+    end = time.monotonic() + seconds
+    texts = []
+    for process in processes:
+        late = ""
+        try:
+            process.wait(max(0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            late = f"(still running after {seconds} s)"
             process.kill()
+        texts.append(process.communicate()[0] + late)
     return [(x.returncode, text) for x, text in zip(processes, texts)]
