@@ -4,17 +4,20 @@ What is not a picture is left out and counted, with the reason, and with what wo
 help.
 """
 
+import json
 import os
 import time
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from hashlib import sha256
+from operator import and_
 from typing import Any, NamedTuple
 
 import keras
 
-from gcvit import pictures
+from gcvit import pictures, processes
 
 CACHE_BYTES = 2 * 2**30  # of decoded pictures
 PATIENCE = 10  # seconds of reading without a progress bar
@@ -40,6 +43,45 @@ class Example(NamedTuple):
 
 
 # === Reading all ===
+
+
+def check_found(examples, names):
+    """Check that all processes have found the same pictures.
+
+    Args:
+        examples: `Example` tuples that are not read.
+        names: of the classes.
+
+    Raises:
+        ValueError: on every process, if not; it says who has found what.
+    """
+    found = [
+        f"{names[x.label]}/{x.picture.name}"
+        if isinstance(x.picture, os.PathLike)
+        else names[x.label]
+        for x in examples
+    ]
+    digest = sha256(json.dumps([found, names]).encode()).hexdigest()
+    if len(set(processes.gather(digest))) == 1:
+        return
+    everyone = [
+        Counter(json.loads(text))
+        for text in processes.gather(json.dumps(found))
+    ]
+    common = reduce(and_, everyone)
+    parts = []
+    for i, seen in enumerate(everyone):
+        only = sorted((seen - common).elements())
+        more = ", …" if len(only) > NAMES_SHOWN else ""
+        alone = f" ({', '.join(only[:NAMES_SHOWN])}{more})" if only else ""
+        parts.append(
+            f"process {i} {seen.total()} pictures, {len(only)} of which not "
+            f"all have{alone}"
+        )
+    raise ValueError(
+        f"the processes have found different pictures: {'; '.join(parts)}. "
+        "The same folder, with the same files in it, would work."
+    )
 
 
 def why_not(picture, error):
@@ -87,10 +129,65 @@ def read_example(example, shorter_side):
     return example._replace(content=content, values=values, extremes=extremes)
 
 
+def read_share(examples, shorter_side):
+    """Read pictures in parallel; see `read_all`.
+
+    Returns:
+        A list of `Example` tuples that are read, and of reasons, texts, in the
+        place of those that cannot be.
+    """
+    results, size = [], 0
+    start, bar = time.monotonic(), None
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        read = pool.map(lambda x: read_example(x, shorter_side), examples)
+        for i, result in enumerate(read):
+            if not isinstance(result, str):
+                size += result.values.nbytes
+                if size > CACHE_BYTES:
+                    result = result._replace(values=None)
+            results.append(result)
+            is_late = time.monotonic() - start > PATIENCE
+            if bar is None and is_late and processes.rank() == 0:
+                left = len(examples) - i
+                bar = keras.utils.Progbar(left, interval=1)
+            if bar is not None:
+                bar.add(1)
+    return results
+
+
+def exchange(results, examples):
+    """Give each process what all of them have read, but for the values.
+
+    Args:
+        results: of this process's share, as from `read_share`.
+        examples: those of all processes, not read.
+
+    Returns:
+        The results for all examples.
+    """
+    rank, count = processes.rank(), processes.count()
+    facts = [
+        x if isinstance(x, str) else (x.content, x.extremes) for x in results
+    ]
+    everyone = [None] * len(examples)
+    for other, text in enumerate(processes.gather(json.dumps(facts))):
+        everyone[other::count] = json.loads(text)
+    both = [
+        x
+        if isinstance(x, str)
+        else example._replace(content=x[0], extremes=x[1])
+        for x, example in zip(everyone, examples)
+    ]
+    both[rank::count] = results
+    return both
+
+
 def read_all(examples, shorter_side):
     """Read pictures in parallel, and leave out those that are none.
 
-    What takes longer than `PATIENCE` shows a progress bar of what is left.
+    What takes longer than `PATIENCE` shows a progress bar of what is left. Of
+    several processes each reads a part, and all get the same, but for the
+    values: those of other parts are `None`.
 
     Args:
         examples: `Example` tuples that are not read.
@@ -101,26 +198,17 @@ def read_all(examples, shorter_side):
         what is left out. Once the values fill `CACHE_BYTES`, `None` takes their
         place.
     """
-    kept, left_out, size = [], [], 0
-    start, bar = time.monotonic(), None
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda x: read_example(x, shorter_side), examples)
-        for i, result in enumerate(results):
-            if isinstance(result, str):
-                picture = examples[i].picture
-                is_path = isinstance(picture, os.PathLike)
-                left_out.append((picture if is_path else i, result))
-            else:
-                size += result.values.nbytes
-                is_full = size > CACHE_BYTES
-                kept.append(
-                    result._replace(values=None) if is_full else result
-                )
-            if bar is None and time.monotonic() - start > PATIENCE:
-                left = len(examples) - i
-                bar = keras.utils.Progbar(left, interval=1)
-            if bar is not None:
-                bar.add(1)
+    with processes.together():
+        own = examples[processes.rank() :: processes.count()]
+        results = read_share(own, shorter_side)
+    if processes.count() > 1:
+        results = exchange(results, examples)
+    kept = [x for x in results if not isinstance(x, str)]
+    left_out = []
+    for i, (example, reason) in enumerate(zip(examples, results)):
+        if isinstance(reason, str):
+            is_path = isinstance(example.picture, os.PathLike)
+            left_out.append((example.picture if is_path else i, reason))
     return kept, left_out
 
 
@@ -211,7 +299,8 @@ def check(train, validation, names, left_out):
     """
 
     def warn(text):  # as from whoever called `load_pictures`
-        warnings.warn(text, stacklevel=5)
+        if processes.rank() == 0:
+            warnings.warn(text, stacklevel=5)
 
     if left_out:
         warn(report(left_out) + " train.left_out lists all.")
@@ -226,7 +315,8 @@ def check(train, validation, names, left_out):
             "validate with have a copy, or one of their group, to train on: "
             "the accuracy will look too good."
         )
-    dark = sum(map(is_dark, both))
+    # Each process has the values of some.
+    dark = sum(map(int, processes.gather(str(sum(map(is_dark, both))))))
     if dark > len(both) / 2:
         warn(
             f"{dark} of {len(both)} pictures are nearly black: no value is "

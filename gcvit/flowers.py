@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest 730ca3ef. To carry an edit back:
+# Generated from book/flowers.ipynb, digest 5941aa3c. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -261,7 +261,7 @@ import os
 import keras
 import numpy as np
 
-from gcvit import arguments, flower_sources, pipelines, runs, tasks
+from gcvit import arguments, flower_sources, pipelines, runs, shares, tasks
 from gcvit.devices import fast_dtype_policy, fast_jit_compile  # public here
 from gcvit.examples import Example
 from gcvit.pictures import decode  # public here, too
@@ -419,8 +419,8 @@ def compile_model(
     model.compile(
         optimizer,
         task.loss,
-        metrics=[*task.metrics, *metrics],
         jit_compile=fast_jit_compile() if jit_compile is None else jit_compile,
+        **{task.argument: [*task.metrics, *metrics]},
     )
     # All variables now: a state is loaded into them, and a step that makes
     # some is traced twice by TensorFlow.
@@ -546,6 +546,7 @@ def fine_tune(
     task = tasks.check_data(
         model, train, validation, label_smoothing, class_weight
     )
+    shares.check_model(model)
     tasks.tell(model, train)
     batches = int(train.cardinality())
     settings = {
@@ -562,6 +563,7 @@ def fine_tune(
         "dtype_policy": model.dtype_policy.name,
     }
     total, data = head_epochs + epochs, (train, validation)
+    data, class_weight = shares.weigh_classes(data, class_weight)
     compiled = metrics, jit_compile
     options = {
         "best": (task.best, task.sign),
@@ -569,7 +571,10 @@ def fine_tune(
         "class_weight": class_weight,
         "verbose": verbose,
     }
-    with runs.opened(folder, settings) as run:
+    with (
+        runs.opened(folder, settings) as run,
+        shares.filler_uncounted(model, data),
+    ):
         runs.write_left_out(getattr(train, "left_out", ()), run)
         if head_epochs and not runs.states_of(run, "all"):
             with only_the_head(model):

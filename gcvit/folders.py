@@ -229,3 +229,35 @@ def with_classes_of(examples, own_names, names, folder, validation):
         )
     numbers = [names.index(name) for name in own_names]
     return [x._replace(label=numbers[x.label]) for x in examples]
+
+
+def read_folders(folder, validation, group_by):
+    """List the pictures to train and to validate with.
+
+    Args:
+        folder: as for `load_pictures`.
+        validation: as for `load_pictures`.
+        group_by: as for `load_pictures`.
+
+    Returns:
+        `Example` tuples of both, and the rest as from `read_folder`.
+
+    Raises:
+        ValueError: as `read_folder`; for one class only, and for a class that
+            is not in both folders.
+        OSError: if a folder cannot be listed.
+    """
+    found, names, left_out, passed_over = read_folder(folder, group_by)
+    if len(names) == 1:
+        raise ValueError(
+            f"{folder} has one class only, {names[0]}. There is nothing to "
+            "tell apart; two sub-folders at least would work."
+        )
+    own = []
+    if validation is not None:
+        own, theirs, more, hidden = read_folder(
+            validation, group_by, "validation"
+        )
+        own = with_classes_of(own, theirs, names, folder, validation)
+        left_out, passed_over = left_out + more, passed_over + hidden
+    return found, own, names, left_out, passed_over

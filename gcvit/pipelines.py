@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from keras.applications.imagenet_utils import preprocess_input
 
-from gcvit import examples, folders, pictures
+from gcvit import examples, folders, pictures, processes, shares
 from gcvit.arguments import whole_number
 from gcvit.sizes import around_crop, size_pair
 
@@ -140,6 +140,9 @@ def train_batches(found, class_count, image_size, batch_size, seed, decode):
         seed: as for `load_pictures`.
         decode: what decodes a picture that was not kept, a function.
     """
+    places, weights = shares.share_of(len(found), batch_size)
+    kept = {i: x.values for i, x in enumerate(found) if x.values is not None}
+    room = examples.CACHE_BYTES - sum(x.nbytes for x in kept.values())
     with tf.device("CPU"):  # where the pipeline runs
         labels = tf.constant([example.label for example in found], "int32")
         epoch = tf.Variable(0, dtype="int32", trainable=False)
@@ -150,23 +153,30 @@ def train_batches(found, class_count, image_size, batch_size, seed, decode):
             tf.range(len(found)), seeds
         )
         seeds = tf.random.split(seeds, len(found))
-        return tf.data.Dataset.from_tensor_slices((order, seeds))
+        rows = tf.gather(order, places), tf.gather(seeds, places)
+        rows += () if weights is None else (weights,)
+        return tf.data.Dataset.from_tensor_slices(rows)
 
     def decoded(i):
-        values = found[i].values
-        if values is not None:
-            return values
-        return decode(found[i].picture, decoded_side(image_size))
+        nonlocal room
+        values = kept.get(int(i))
+        if values is None:  # another process has read it, or there is no room
+            values = decode(found[i].picture, decoded_side(image_size))
+            room -= values.nbytes
+            if room >= 0:
+                kept[int(i)] = values
+        return values
 
-    def example(i, seed):
+    def example(i, seed, *weight):
         image = tf.numpy_function(decoded, [i], "uint8")
         image.set_shape((None, None, 3))
         image = resize(cut_and_mirror(image, seed), image_size)
-        return image, tf.one_hot(labels[i], class_count)
+        return image, tf.one_hot(labels[i], class_count), *weight
 
     train = tf.data.Dataset.from_tensors(0).flat_map(one_pass)
-    train = train.apply(tf.data.experimental.assert_cardinality(len(found)))
-    train = train.map(example, tf.data.AUTOTUNE).batch(batch_size)
+    train = train.apply(tf.data.experimental.assert_cardinality(len(places)))
+    train = train.map(example, tf.data.AUTOTUNE)
+    train = train.batch(batch_size // processes.count())
     train = train.prefetch(tf.data.AUTOTUNE)
     train.epoch = epoch
     train.contents = examples.content_of(found, seed)
@@ -175,19 +185,22 @@ def train_batches(found, class_count, image_size, batch_size, seed, decode):
 
 def validation_batches(found, class_count, image_size, batch_size, decode):
     """Make the pipeline to validate with; see `train_batches`."""
+    places, weights = shares.share_of(len(found), batch_size)
     files = [example.picture for example in found]
     with tf.device("CPU"):  # where the pipeline runs
         labels = tf.constant([example.label for example in found], "int32")
 
-    def example(i):
+    def example(i, *weight):
         image = tf.numpy_function(lambda i: decode(files[i]), [i], "uint8")
         image.set_shape((None, None, 3))
         image = resize(cut_middle(image, image_size), image_size)
-        return image, tf.one_hot(labels[i], class_count)
+        return image, tf.one_hot(labels[i], class_count), *weight
 
-    validation = tf.data.Dataset.range(len(files))
-    validation = validation.map(example, tf.data.AUTOTUNE).batch(batch_size)
-    if len(files) * 12 * math.prod(image_size) <= examples.CACHE_BYTES:
+    rows = (places,) if weights is None else (places, weights)
+    validation = tf.data.Dataset.from_tensor_slices(rows)
+    validation = validation.map(example, tf.data.AUTOTUNE)
+    validation = validation.batch(batch_size // processes.count())
+    if len(places) * 12 * math.prod(image_size) <= examples.CACHE_BYTES:
         validation = validation.cache()
     return validation.prefetch(tf.data.AUTOTUNE)
 
@@ -198,7 +211,9 @@ def validation_batches(found, class_count, image_size, batch_size, decode):
 def check_sizes(image_size, batch_size):
     """Give both as the pipelines want them, before anything is read."""
     pair = size_pair(image_size, "image_size")
-    return pair, whole_number("batch_size", batch_size)
+    batch_size = whole_number("batch_size", batch_size)
+    shares.check_batch_size(batch_size)
+    return pair, batch_size
 
 
 def make_pipelines(train, validation, names, options, left_out=()):
@@ -218,6 +233,7 @@ def make_pipelines(train, validation, names, options, left_out=()):
     """
     image_size, batch_size = check_sizes(*options[:2])
     seed, shorter_side = options[2], decoded_side(image_size)
+    examples.check_found([*train, *validation], names)
     found, damaged = examples.read_all(train, shorter_side)
     own, damaged_too = examples.read_all(validation, shorter_side)
     left_out = [*left_out, *damaged, *damaged_too]
@@ -231,12 +247,16 @@ def make_pipelines(train, validation, names, options, left_out=()):
     def decode(picture, shorter_side=None):
         return pictures.decode(picture, shorter_side, value_range)
 
-    print(examples.summary(train, validation, names, value_range))
+    if processes.rank() == 0:
+        print(examples.summary(train, validation, names, value_range))
     options = len(names), image_size, batch_size
     train = train_batches(train, *options, seed, decode)
     train.class_names, train.value_range = names, value_range
     train.left_out = left_out
-    return train, validation_batches(validation, *options, decode), names
+    validation = validation_batches(validation, *options, decode)
+    train.parts = validation.parts = shares.parts()
+    shares.share_ourselves()
+    return train, validation, names
 
 
 def load_pictures(
@@ -288,20 +308,10 @@ def load_pictures(
         OSError: if the system cannot read a file or a folder.
     """
     check_sizes(image_size, batch_size)
-    found, names, left_out, passed_over = folders.read_folder(folder, group_by)
-    if len(names) == 1:
-        raise ValueError(
-            f"{folder} has one class only, {names[0]}. There is nothing to "
-            "tell apart; two sub-folders at least would work."
-        )
-    own = []
-    if validation is not None:
-        own, theirs, more, hidden = folders.read_folder(
-            validation, group_by, "validation"
-        )
-        own = folders.with_classes_of(own, theirs, names, folder, validation)
-        left_out, passed_over = left_out + more, passed_over + hidden
-    if passed_over:
+    with processes.together():
+        listed = folders.read_folders(folder, validation, group_by)
+    found, own, names, left_out, passed_over = listed
+    if passed_over and processes.rank() == 0:
         print(f"Passed over, hidden or the system's: {len(passed_over)}.")
     options = image_size, batch_size, seed
     return make_pipelines(found, own, names, options, left_out)

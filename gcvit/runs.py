@@ -11,16 +11,21 @@ A state holds the weights, the optimizer's variables and the dropouts' seeds.
 It is saved after the other files: what an epoch left behind without a state is
 done again. A file that is cut off while it is written would be worse than no
 file, so it gets its name only when it is whole.
+
+Of several processes the first one writes all of it, and the others read it.
+Nothing in it depends on how many there are, nor on their devices.
 """
 
 import contextlib
 import json
 import os
 import tempfile
+import uuid
 
 import keras
 import numpy as np
 
+from gcvit import processes, shares
 from gcvit.arguments import file_path
 
 # === Files saved whole ===
@@ -88,7 +93,9 @@ def check_settings(settings, folder):
     """
     path = folder / "settings.json"
     if not path.exists() or not any(folder.rglob("*.npz")):  # of a state
-        return write_json(settings, path)
+        if processes.rank() == 0:
+            write_json(settings, path)
+        return
     before = json.loads(path.read_text())
     settings = json.loads(json.dumps(settings))  # as they would be read
     changed = [
@@ -103,11 +110,34 @@ def check_settings(settings, folder):
         )
 
 
+def check_is_shared(folder):
+    """Check that every process sees the same folder.
+
+    Raises:
+        ValueError: on every process, if one does not.
+    """
+    if processes.count() == 1:
+        return
+    name = processes.gather(f"unfinished-{uuid.uuid4()}")[0]
+    with processes.together():
+        if processes.rank() == 0:
+            (folder / name).touch()
+    seen = processes.gather(str((folder / name).exists()))
+    if processes.rank() == 0:
+        (folder / name).unlink()
+    if "False" in seen:
+        raise ValueError(
+            f"folder={str(folder)!r} of process {seen.index('False')} is not "
+            "that of process 0. One on a drive that all see would work."
+        )
+
+
 def write_left_out(left_out, folder):
     """Keep the list of files that are not pictures, if there are any."""
-    if left_out:
-        rows = [{"file": str(x), "reason": reason} for x, reason in left_out]
-        write_json(rows, folder / "left_out.json")
+    rows = [{"file": str(x), "reason": reason} for x, reason in left_out]
+    with processes.together():
+        if rows and processes.rank() == 0:
+            write_json(rows, folder / "left_out.json")
 
 
 def read_history(folder, epochs):
@@ -133,21 +163,33 @@ def opened(folder, settings):
     """Open the folder of a run, or one for as long as the context lasts.
 
     Args:
-        folder: a path, which is made if needed; `None` keeps nothing.
+        folder: a path, which is made if needed; `None` keeps nothing. Of
+            several processes all must see it.
         settings: as for `check_settings`.
 
     Yields:
         The folder, a path.
 
     Raises:
-        ValueError: if the folder holds a run with other settings.
+        ValueError: if the folder holds a run with other settings, or if the
+            processes do not agree in the folder or in the settings.
     """
     with contextlib.ExitStack() as stack:
-        if folder is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-        folder = file_path("folder", folder)
-        (folder / "states").mkdir(parents=True, exist_ok=True)
-        check_settings(settings, folder)
+        with processes.together():
+            if folder is None and processes.count() > 1:
+                raise ValueError(
+                    "folder is None; several processes need one for their "
+                    "run, on a drive that all of them see."
+                )
+            if folder is None:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+            folder = file_path("folder", folder)
+            (folder / "states").mkdir(parents=True, exist_ok=True)
+        check_is_shared(folder)
+        states = sorted(path.name for path in folder.rglob("*.npz"))
+        shares.check_alike(settings | {"states": states})
+        with processes.together():
+            check_settings(settings, folder)
         yield folder
 
 
@@ -210,7 +252,10 @@ class Keeper(keras.callbacks.Callback):
         results |= {name: get() for name, get in self.measures.items()}
         for name, value in results.items():
             self.history.setdefault(name, []).append(value)
-        self.save(epoch)
+        with processes.together():
+            if processes.rank() == 0:
+                with shares.on_its_own():
+                    self.save(epoch)
 
     def save(self, epoch):
         """Save all files; last the state: what has none is done again."""
@@ -255,6 +300,8 @@ def fit(
         return
     train, validation = data
     start, stop = epochs
+    if processes.rank() > 0:
+        options["verbose"] = 0  # one process shows the progress of all
     states = states_of(folder, phase)
     if states:
         load_state(model, states[-1])
@@ -284,5 +331,6 @@ def fit(
             "the run: the same call goes on from there. A lower learning_rate "
             "may work, in another folder; or look for NaN in the data."
         ) from error
-    if model.stop_training:  # by a callback
-        write_json({"epoch": keeper.epoch + 1}, folder / "stopped.json")
+    with processes.together():
+        if model.stop_training and processes.rank() == 0:  # by a callback
+            write_json({"epoch": keeper.epoch + 1}, folder / "stopped.json")

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import activations, ops
 
-from gcvit import quantization
+from gcvit import processes, quantization, shares
 from gcvit.arguments import has_nan
 
 # === The measure where classes differ in size ===
@@ -23,7 +23,7 @@ class BalancedAccuracy(keras.metrics.Metric):
 
     Where one class has almost all pictures, naming it always is right almost
     always; here that counts as a half for two classes. Keras has no metric for
-    it. Sample weights play no part.
+    it. A picture counts as much as its sample weight, if it has one.
 
     Args:
         classes: how many, an int; of a single output, yes and no are two.
@@ -46,6 +46,9 @@ class BalancedAccuracy(keras.metrics.Metric):
         truth, answer = ops.argmax(y_true, -1), ops.argmax(y_pred, -1)
         is_right = ops.cast(truth == answer, self.dtype)
         truth = ops.one_hot(truth, self.classes, dtype=self.dtype)
+        if sample_weight is not None:
+            weight = ops.reshape(sample_weight, (-1, 1))
+            truth = truth * ops.cast(weight, self.dtype)
         self.seen.assign_add(ops.sum(truth, 0))
         self.right.assign_add(ops.sum(truth * is_right[:, None], 0))
 
@@ -55,8 +58,9 @@ class BalancedAccuracy(keras.metrics.Metric):
         return [float(x / n) if n else None for x, n in zip(*both)]
 
     def result(self):
-        recalls = self.right / ops.maximum(self.seen, 1)
-        occur = ops.sum(ops.cast(self.seen > 0, self.dtype))
+        seen = ops.convert_to_tensor(self.seen)
+        recalls = self.right / ops.where(seen > 0, seen, 1)
+        occur = ops.sum(ops.cast(seen > 0, self.dtype))
         return ops.sum(recalls) / ops.maximum(occur, 1)
 
     def get_config(self):
@@ -70,13 +74,15 @@ class Task(NamedTuple):
     """What to train with.
 
     `best` names what is measured for the best epoch; `sign` is 1 if more of it
-    is better, and -1 if less is.
+    is better, and -1 if less is. `argument` is what `keras.Model.compile` calls
+    the metrics: another name where filler is to be passed over.
     """
 
     loss: Any
     metrics: list
     best: str = "val_loss"
     sign: int = -1
+    argument: str = "metrics"
 
     def measures(self):
         """Name what no number says: the recall of each class, if there are."""
@@ -213,6 +219,7 @@ def check_dataset(name, data, model):
         )
 
 
+@processes.together()
 def check_data(model, train, validation, label_smoothing, class_weight):
     """Check, before the first step, that a model goes with its data.
 
@@ -231,6 +238,7 @@ def check_data(model, train, validation, label_smoothing, class_weight):
     """
     check_dataset("train", train, model)
     check_dataset("validation", validation, model)
+    shares.check_data(train, validation)
     quantization.check_is_float(model, "fine_tune")
     images, labels, *weights = next(iter(train))
     labels = np.asarray(labels, "float32")
@@ -238,6 +246,9 @@ def check_data(model, train, validation, label_smoothing, class_weight):
         if has_nan(values):
             raise ValueError(f"{name} in train have values that are NaN.")
     task = task_of(model, labels, label_smoothing)
+    is_filled = any(map(shares.is_filled, (train, validation)))
+    if is_filled:
+        task = task._replace(argument="weighted_metrics")
     if class_weight is None:
         return task
     if not isinstance(task.loss, keras.losses.CategoricalCrossentropy):
@@ -245,7 +256,8 @@ def check_data(model, train, validation, label_smoothing, class_weight):
             "class_weight is for a head that chooses one class of several. "
             "Weights of the pictures would work, as the third part of train."
         )
-    if weights or set(class_weight) != set(range(model.num_classes)):
+    has_own = weights and not shares.is_filled(train)
+    if has_own or set(class_weight) != set(range(model.num_classes)):
         raise ValueError(
             f"class_weight={class_weight} needs a factor for each of the "
             f"classes 0 to {model.num_classes - 1}, and no weights in train."

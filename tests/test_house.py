@@ -28,6 +28,7 @@ ARMOUR = {
     "quantization",
     "recomputation",
     "runs",
+    "shares",
     "sizes",
     "tasks",
     "variants",
