@@ -1,7 +1,7 @@
 """Resizing with NumPy, in threads, while a model computes.
 
-It gives what `gcvit.preprocess` gives, but no backend takes part: JAX would compile
-a program for each size that a picture can have.
+It gives what `gcvit.preprocess` gives, but no backend takes part: JAX would
+compile a program for each size that a picture can have.
 """
 
 import functools
@@ -78,9 +78,9 @@ def prepare(image, image_size):
         image_size: a (height, width) pair.
 
     Returns:
-        A float32 array `(height, width, 3)`, normalised; at most 1e-4 from what
-        `gcvit.preprocess` gives, a 170th of a grey level. The backends differ
-        as much: they round positions to float32, each in its own way.
+        A float32 array `(height, width, 3)`, normalised; at most 1e-4 from
+        what `gcvit.preprocess` gives, a 170th of a grey level. The backends
+        differ as much: they round positions to float32, each in its own way.
     """
     height, width = image_size
     image = resize_rows(cut_middle(image, image_size), height)
