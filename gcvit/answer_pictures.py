@@ -77,9 +77,14 @@ def read(folder, image_size, value_range, name):
 
 
 def ahead(function, items, count):
-    """Compute in threads, in order, and at most so many results ahead."""
+    """Compute in threads, in order, and at most so many results ahead.
+
+    Yields:
+        Pairs of an item and what the function gives for it.
+    """
     waiting = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
+    pool = ThreadPoolExecutor(THREADS)
+    try:
         for item in items:
             waiting.append((item, pool.submit(function, item)))
             if len(waiting) == count:
@@ -87,3 +92,5 @@ def ahead(function, items, count):
                 yield first, result.result()
         for first, result in waiting:
             yield first, result.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -4,9 +4,11 @@ Threads read pictures while the model computes. Several processes share the
 work, and whatever ends them, the same call goes on where they were.
 """
 
+import contextlib
 import functools
 import math
 import os
+import random
 import time
 from hashlib import sha256
 from itertools import islice
@@ -31,17 +33,19 @@ from gcvit import (
 def model_of(model):
     """Load a model, if it is a path, and check that it can see pictures."""
     if isinstance(model, (str, os.PathLike)):
-        model = checkpoints.load_model(model, keras.Model)
+        with arguments.seeds_kept():
+            random.seed(0)  # JAX wants the same first weights of all processes
+            model = checkpoints.load_model(model, keras.Model)
     needed = ("image_shape", "num_classes", "head_activation", "class_names")
     if not all(hasattr(model, name) for name in needed):
         raise ValueError(  # noqa: TRY004 -- a file may hold it
             f"model is a {type(model).__name__}; a GCViT, or the path of a "
             ".keras file of one, would work."
         )
-    if not model.built:
+    if not model.weights:
         raise ValueError(
-            "the model is not built, so it has no weights: load some, or call "
-            "model.build((None, height, width, 3))."
+            "the model has no weights, since it is not built: load some, or "
+            "call model.build((None, height, width, 3))."
         )
     if model.image_shape[-1] != 3:
         raise ValueError(
@@ -57,7 +61,7 @@ def mark_of(model, columns):
     text = f"{seen} {model.compute_dtype} {columns}"
     mark = sha256(text.encode())
     for weight in model.weights:
-        mark.update(np.ascontiguousarray(ops.convert_to_numpy(weight)))
+        mark.update(ops.convert_to_numpy(weight).tobytes())
     return f"{model.count_params():,} parameters, {mark.hexdigest()[:16]}"
 
 
@@ -95,14 +99,13 @@ def predictor(model, batch_size):
     ]
 
     @functools.partial(jax.jit, out_shardings=taken)
-    def compute(trainable, others, images):
-        return model.stateless_call(trainable, others, images, training=False)[
-            0
-        ]
+    def compute(state, images):
+        outputs, _ = model.stateless_call(*state, images, training=False)
+        return outputs
 
     def predict(images):
         images = jax.make_array_from_process_local_data(given, images)
-        outputs = compute(*state, images)
+        outputs = compute(state, images)
         return np.asarray(
             multihost_utils.global_array_to_host_local_array(
                 outputs, taken.mesh, taken.spec
@@ -184,22 +187,23 @@ def answer(model, predict, columns, folder, remaining, batch_size, part):
     read = functools.partial(
         answer_pictures.read, folder, model.image_shape[:2], model.value_range
     )
-    found = answer_pictures.ahead(read, share, 3 * batch_size)
     bar = keras.utils.Progbar(
         len(remaining), verbose=int(rank == 0), interval=1, unit_name="picture"
     )
     seconds = 0
-    for step in range(steps):  # as many in each process: they compute together
-        batch = list(islice(found, batch_size))
-        images = np.zeros((batch_size, *model.image_shape), "float32")
-        for image, (_, result) in zip(images, batch):
-            if not isinstance(result, str):
-                image[:] = result
-        start = time.perf_counter()
-        outputs = predict(images)
-        seconds += time.perf_counter() - start
-        part.write(columns.rows(batch, outputs))
-        bar.update(min((step + 1) * batch_size * count, len(remaining)))
+    found = answer_pictures.ahead(read, share, 3 * batch_size)
+    with contextlib.closing(found):
+        for step in range(steps):  # as many in each: they compute together
+            batch = list(islice(found, batch_size))
+            images = np.zeros((batch_size, *model.image_shape), "float32")
+            for image, (_, result) in zip(images, batch):
+                if not isinstance(result, str):
+                    image[:] = result
+            start = time.perf_counter()
+            outputs = predict(images)
+            seconds += time.perf_counter() - start
+            part.write(columns.rows(batch, outputs))
+            bar.update(min((step + 1) * batch_size * count, len(remaining)))
     return seconds
 
 
