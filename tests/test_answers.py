@@ -149,18 +149,30 @@ def test_parquet_says_the_same(model, folder, whole, tmp_path, monkeypatch):
     assert_same(rows, whole)
 
 
+AB = {"class_names": ("a", "b")}
+
+
 @pytest.mark.parametrize(
     ("changes", "columns"),
     [
         ({}, "class probability probability_0 probability_1"),
-        ({"class_names": ("a", "a")}, "class probability probability_a_0 probability_a_1"),
-        ({"class_names": ("a", "b"), "head_activation": None}, "class probability probability_a probability_b"),
-        ({"class_names": ("a", "b"), "head_activation": "sigmoid"}, "probability_a probability_b"),
+        (
+            {"class_names": ("a", "a")},
+            "class probability probability_a_0 probability_a_1",
+        ),
+        (
+            {**AB, "head_activation": None},
+            "class probability probability_a probability_b",
+        ),
+        (
+            {**AB, "head_activation": "sigmoid"},
+            "probability_a probability_b",
+        ),
         ({"head_activation": None}, "output_0 output_1"),
         ({"head_activation": None, "num_classes": 1}, "output_0"),
         ({"head_activation": "sigmoid", "num_classes": 1}, "probability_0"),
     ],
-)  # fmt: skip
+)
 def test_columns_are_those_of_the_head(changes, columns, folder, tmp_path):
     model = small_model(**{**SMALL, "num_classes": 2, **changes})
     picture = tmp_path / "pictures" / "0.jpg"
@@ -184,9 +196,10 @@ def test_of_many_classes_the_best_five_are_named(folder, tmp_path):
     model = small_model(**{**SMALL, "num_classes": 101, "class_names": names})
     row = read(predict_folder(model, folder, tmp_path / "answers.csv"))[0]
     ((*best,),) = gcvit.classify(model, folder / row["file"])
-    columns = [f"{x}{y}" for y in ("", "_2", "_3", "_4", "_5") for x in ("class", "probability")]  # fmt: skip # noqa: E501
+    places = ("", "_2", "_3", "_4", "_5")
+    columns = [f"{x}{y}" for y in places for x in ("class", "probability")]
     assert list(row) == ["file", *columns, "error"]
-    for (name, probability), y in zip(best, ("", "_2", "_3", "_4", "_5")):
+    for (name, probability), y in zip(best, places):
         assert row[f"class{y}"] == name
         assert float(row[f"probability{y}"]) == pytest.approx(
             probability, abs=1e-4
@@ -356,6 +369,12 @@ def test_another_models_answers_are_not_mixed_in(model, folder, tmp_path):
 
 SHARED = KILLED.replace("sys.argv[1:]", 'os.environ["CALL"].split("\\n")')
 SHARED = 'import sys\nsys.modules["tensorflow"] = None\n' + SHARED  # no need
+SHARED += """
+try:
+    gcvit.predict_folder(model, folder, file + ".csv", batch_size=3)
+except ValueError as error:
+    print(error)
+"""
 
 
 @pytest.mark.parametrize("batches", [0, 2])
@@ -376,6 +395,8 @@ def test_processes_share_the_work(model, folder, whole, tmp_path, batches):
         assert [code for code, _ in found] == [0, 0], found
         assert "23/23" in found[0][1] and "23 pictures, 2" in found[0][1]
         assert "pictures" not in found[1][1]
+        for _, text in found:
+            assert "among the 2 devices of each process; 4 would" in text
     assert_same(read(file), whole)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -423,20 +444,3 @@ def test_without_pyarrow_nothing_begins(model, folder, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match="pip install pyarrow"):
         predict_folder(model, folder, tmp_path / "answers.parquet")
     assert not list(tmp_path.iterdir())
-
-
-DIVIDED = """
-import gcvit
-model = gcvit.GCViT(window_size=(4,), embed_dim=4, depths=(1,), num_heads=(1,))
-model.build((None, 32, 32, 3))
-try:
-    gcvit.predict_folder(model, ".", "answers.csv", batch_size=5)
-except ValueError as error:
-    print(error)
-"""
-
-
-def test_devices_that_cannot_share_a_batch_are_named():
-    pytest.importorskip("jax", reason="it has several devices")
-    ((code, text),) = launch.finish(launch.start(DIVIDED, 1, 4))
-    assert code == 0 and "among the 4 devices of each process; 8 would" in text
