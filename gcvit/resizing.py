@@ -1,64 +1,14 @@
-"""Resizing with NumPy, in threads, while a model computes.
+"""Resizing in threads, while a model computes.
 
 It gives what `gcvit.preprocess` gives, but no backend takes part: JAX would
-compile a program for each size that a picture can have.
+compile a program for each size that a picture can have. Nor does NumPy: the
+threads of its products would stand in each other's way.
 """
-
-import functools
 
 import numpy as np
 from keras.applications.imagenet_utils import preprocess_input
 
-ROWS = 16  # of the result, made together
-
-
-def cubic(x):
-    """Give Keys' cubic kernel, a = -0.5, of distances of at least 0.
-
-    Source: R. Keys, Cubic convolution interpolation for digital image
-    processing, 1981.
-    """
-    near = (1.5 * x - 2.5) * x**2 + 1
-    far = ((2.5 - 0.5 * x) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
-
-
-@functools.lru_cache(128)
-def bands(length, size):
-    """Say which pixels make which, along one side.
-
-    A pixel of a smaller image is an average over all that it replaces.
-
-    Args:
-        length: pixels of the side, an int.
-        size: pixels that it shall have, an int.
-
-    Returns:
-        A list of pairs: a slice of the pixels, and their weights, a float32
-        array `(new pixels, pixels)`; one pair for each `ROWS` new ones.
-    """
-    scale = length / size
-    width = max(scale, 1)
-    centres = (np.arange(size) + 0.5) * scale - 0.5
-    found = []
-    for first in range(0, size, ROWS):
-        own = centres[first : first + ROWS]
-        low = max(int(own[0] - 2 * width), 0)
-        high = min(int(own[-1] + 2 * width) + 2, length)
-        weights = cubic(abs(own[:, None] - np.arange(low, high)) / width)
-        weights /= weights.sum(axis=1, keepdims=True)
-        found.append((slice(low, high), weights.astype("float32")))
-    return found
-
-
-def resize_rows(image, size):
-    """Resize the first side of an array `(H, W, 3)`; it becomes float32."""
-    rows = image.reshape(len(image), -1)
-    parts = [
-        weights @ rows[pixels].astype("float32")
-        for pixels, weights in bands(len(image), size)
-    ]
-    return np.concatenate(parts).reshape(size, *image.shape[1:])
+from gcvit import pictures
 
 
 def cut_middle(image, image_size):
@@ -82,8 +32,12 @@ def prepare(image, image_size):
         what `gcvit.preprocess` gives, a 170th of a grey level. The backends
         differ as much: they round positions to float32, each in its own way.
     """
+    pillow = pictures.pillow()
     height, width = image_size
-    image = resize_rows(cut_middle(image, image_size), height)
-    image = resize_rows(image.swapaxes(0, 1), width).swapaxes(0, 1)
-    image = np.clip(image, 0, 255)  # bicubic overshoots
+    bicubic = pillow.Resampling.BICUBIC
+    channels = []
+    for channel in np.moveaxis(cut_middle(image, image_size), -1, 0):
+        floats = pillow.fromarray(channel).convert("F")  # 8 bits would round
+        channels.append(floats.resize((width, height), bicubic))
+    image = np.clip(np.stack(channels, axis=-1), 0, 255)  # bicubic overshoots
     return preprocess_input(image, data_format="channels_last", mode="torch")

@@ -1,8 +1,10 @@
-"""Resizing with NumPy, against what the backends give."""
+"""Resizing in threads, against what the backends give."""
 
 import keras
 import numpy as np
 import pytest
+
+pytest.importorskip("PIL", reason="Pillow resizes")
 
 import gcvit
 from gcvit import resizing
