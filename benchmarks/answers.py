@@ -22,7 +22,7 @@ from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax")
 BATCH = 32
-REPETITIONS = 5
+REPETITIONS = 3
 
 
 def draw(folder, count, sides):
