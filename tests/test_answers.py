@@ -289,12 +289,13 @@ def test_a_run_that_was_killed_goes_on(
     assert killed.returncode == -signal.SIGKILL
     assert not file.exists()
     gone, stays = whole[0]["file"], whole[1:]
-    shutil.move(copy / gone, copy / "a new one.jpg")  # it was answered
+    shutil.move(copy / gone, copy / "00.jpg")  # it was answered
     rows = read(predict_folder(model, copy, file, batch_size=8))
-    left = {path.name for path in copy.iterdir()} - {"a new one.jpg", file.name}
+    left = {path.name for path in copy.iterdir()} - {"00.jpg", file.name}
     assert left == {path.name for path in folder.iterdir()} - {gone}
     assert len(counted) == 23 - 3 * 4 + 1
-    (new,) = [row for row in rows if row["file"] == "a new one.jpg"]
+    assert [row["file"] for row in rows[:2]] == [gone, "00.jpg"]
+    (new,) = [row for row in rows if row["file"] == "00.jpg"]
     assert not new["error"]
     assert_same([row for row in rows if row is not new], [whole[0], *stays])
 
