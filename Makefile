@@ -14,7 +14,8 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 	tests/test_fast_ops.py tests/test_quantization.py \
 	tests/test_dense.py tests/test_hub.py
 LOADING_TESTS := tests/test_checkpoints.py tests/test_pretrained.py
-FLOWERS_TESTS := tests/test_flowers.py tests/test_pipelines.py tests/test_tasks.py
+FLOWERS_TESTS := tests/test_flowers.py tests/test_pipelines.py tests/test_tasks.py \
+	tests/test_answers.py tests/test_resizing.py
 # A full disk, and a file that was cut, are the same to each backend and to each
 # Keras; that a run goes on from a state is not.
 RUNS_TESTS := tests/test_runs.py \

@@ -51,12 +51,13 @@ __all__ = [
     "windows_for",
 ]
 
-# Imported when they are asked for: they need TensorFlow, or draw. So they are
-# no part of `from gcvit import *`.
+# Imported when they are asked for: they need TensorFlow or Pillow, or draw. So
+# they are no part of `from gcvit import *`.
 LATER = {
     "fine_tune": "flowers",
     "load_flowers": "flowers",
     "load_pictures": "pipelines",
+    "predict_folder": "answers",
 }
 MODULES_LATER = ["check", "drawn_flowers", "flowers", "folders", "pipelines"]
 MODULES_LATER += ["plots", "runs"]

@@ -11,6 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "gcvit"
 # Plain modules, written by hand, from which chapters are built.
 ARMOUR = {
+    "answer_files",
+    "answer_pictures",
+    "answer_rows",
+    "answers",
     "arguments",
     "checkpoints",
     "devices",
@@ -27,6 +31,7 @@ ARMOUR = {
     "processes",
     "quantization",
     "recomputation",
+    "resizing",
     "runs",
     "shares",
     "sizes",

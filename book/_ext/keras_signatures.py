@@ -20,6 +20,7 @@ KERAS = {
         "models/model_saving_apis/weights_saving_and_loading/"
     ),
     "keras.Model.summary": "models/model/",
+    "keras.distribution.initialize": "distribution/distribution_utils/",
     "keras.layers.Conv2D": "layers/convolution_layers/convolution2d/",
     "keras.layers.DepthwiseConv2D": (
         "layers/convolution_layers/depthwise_convolution2d/"
