@@ -64,7 +64,8 @@ def imported(module):
     """The names of modules, and of private things, that a module imports."""
     public = set()
     for node in ast.walk(tree_of(module)):
-        names = [x.name for x in getattr(node, "names", []) if x.name]
+        names = getattr(node, "names", [])
+        names = [x.name for x in names if isinstance(x, ast.alias)]
         if isinstance(node, ast.Import):
             public |= {x.split(".")[1] for x in names if "gcvit." in x}
             assert "gcvit" not in names, "import what is meant"
