@@ -1,6 +1,7 @@
 """The Python in the README and on the front page runs as it stands."""
 
 import ast
+import os
 import re
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import keras
 import nbformat
 import numpy as np
 import pytest
+from launch import finish, free_address
 
 import gcvit
 from gcvit import dense, downloads, flowers, variants
@@ -80,6 +82,8 @@ def test_snippets_run_one_after_the_other(page, readers_folder, capsys):
     found = snippets(page)
     assert found
     for snippet in found:
+        if "keras.distribution" in snippet:  # for several processes, below
+            continue
         exec(compile(snippet, page, "exec"), names)
         # What a comment says that a line prints, it prints.
         printed = capsys.readouterr().out.splitlines()
@@ -116,6 +120,58 @@ def test_the_recipe_trains_and_another_process_classifies(little_nano):
     (answers,) = ast.literal_eval(said.stdout.splitlines()[-1])
     assert {name for name, _ in answers} == {"daisies", "roses", "tulips"}
     assert sum(share for _, share in answers) == pytest.approx(1, abs=1e-4)
+
+
+LITTLE = """
+import gcvit
+from gcvit import downloads, flowers, variants
+
+variants.VARIANTS["nano"] = {settings}
+downloads.find = lambda address: "little.weights.h5"
+flowers.fine_tune.__kwdefaults__ |= {{"head_epochs": 0, "epochs": 1}}
+"""
+
+
+def test_the_readme_trains_in_one_process_and_in_two(
+    little_nano, readers_folder
+):
+    pytest.importorskip("jax", reason="only JAX has several processes")
+    (recipe,) = (x for x in snippets("README.md") if "load_pictures" in x)
+    (three,) = (x for x in snippets("README.md") if "initialize()" in x)
+    little = LITTLE.format(settings=variants.VARIANTS["nano"])
+    # Its first weights are the same, with one device or with more.
+    seeded = "import keras\nkeras.utils.set_random_seed(0)\n"
+    address = free_address()
+    runs = {"one": (1, little + seeded + recipe)}
+    runs["two"] = 2, little + three + seeded + recipe
+    started = []
+    for name, (count, program) in runs.items():
+        program = program.replace("my run", name)
+        for rank in range(count):
+            variables = {"KERAS_BACKEND": "jax"}
+            if count > 1:
+                variables["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = address
+                variables["KERAS_DISTRIBUTION_NUM_PROCESSES"] = str(count)
+                variables["KERAS_DISTRIBUTION_PROCESS_ID"] = str(rank)
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", program],
+                    env=os.environ | variables | {"PYTHONPATH": str(ROOT)},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+    for code, text in finish(started, 300):
+        assert code == 0, text
+    models = [
+        keras.saving.load_model(readers_folder / name / "best.keras")
+        for name in runs
+    ]
+    for one, two in zip(*(model.weights for model in models)):
+        np.testing.assert_allclose(
+            *map(keras.ops.convert_to_numpy, (one, two)), rtol=1e-3, atol=1e-5
+        )
 
 
 def test_the_pets_of_oxford_would_train_a_segmenter(monkeypatch):
