@@ -3,19 +3,22 @@
 They are JAX's: `keras.distribution.initialize` joins them. Without it, and with
 the other backends, there is one process, the first.
 
-When something goes wrong in one of them, all end, each with an error:
+When something goes wrong in one of them, all end, each with an error, and the
+same call on all processes then goes on from the last whole epoch:
 
-    what goes wrong             what the others see              within
-    ------------------------------------------------------------------------
-    one does not start          JAX: DEADLINE_EXCEEDED           300 s
-    one is killed               `watched`: the connection        at once
-    the first is killed         JAX: UNAVAILABLE                 at once
-    one raises an error         `together` or `watched`          at once
-    one hangs                   `watched`: no sign of life       PATIENCE
-    one stops, or its machine   JAX: no heartbeats               100 s
+    what goes wrong          what the others see                  within
+    -------------------------------------------------------------------------
+    one is killed            `watched`: it is lost                at once
+    the first is killed      that, or JAX: UNAVAILABLE            at once
+    an error, in `together`  `together`: its text                 at once
+    an error elsewhere       as if it were killed                 FAREWELL
+    one hangs                `watched`: nothing is finished       PATIENCE
+    one stands still         JAX: it stopped sending heartbeats   100 s
+    one never starts         JAX: DEADLINE_EXCEEDED               300 s
 
-JAX's times are those that `jax.distributed.initialize` has by default. The
-same call on all processes then goes on from the last whole epoch.
+So it is on CPUs. GPUs may hang where a CPU sees the loss at once; then it takes
+100 s, too. JAX's times are those that `jax.distributed.initialize` has by
+default. An error before `watched` keeps the others waiting for 300 s.
 """
 
 import contextlib
@@ -35,7 +38,7 @@ PATIENCE = 600
 # to theirs. JAX would wait for 300.
 FAREWELL = 5
 AGAIN = "The same call on all processes goes on from the last whole epoch."
-last_sign = time.monotonic()
+last_sign = [time.monotonic()]
 
 
 def count():
@@ -120,8 +123,7 @@ def together():
 
 def alive():
     """Give a sign of life; see `watched`."""
-    global last_sign
-    last_sign = time.monotonic()
+    last_sign[:] = [time.monotonic()]
 
 
 def watch(thread, over):
@@ -131,7 +133,7 @@ def watch(thread, over):
         thread: the identifier of the thread that works.
         over: an event, set when there is no more to watch.
     """
-    while time.monotonic() - last_sign <= PATIENCE:
+    while time.monotonic() - last_sign[0] <= PATIENCE:
         if over.wait(1):
             return
     place = traceback.extract_stack(sys._current_frames()[thread])[-1]

@@ -4,10 +4,17 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# As in `conftest.py`: the time goes into compiling, not into computing.
+CACHE = tempfile.TemporaryDirectory()
+QUICK = (
+    "--xla_backend_optimization_level=0"
+    " --xla_llvm_disable_expensive_passes=true"
+)
 # How a program joins the others.
 JOIN = """\
 import os
@@ -50,8 +57,12 @@ def start(program, count=1, devices=1, ranks=None, patience=60, **variables):
         A list of `subprocess.Popen`, their output and errors in one pipe.
     """
     address = free_address()
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}",
+        "JAX_COMPILATION_CACHE_DIR": CACHE.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(ROOT),
+    }
     return [
         subprocess.Popen(
             [sys.executable, "-c", JOIN + program],
