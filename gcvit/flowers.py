@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest 54d7d32d. To carry an edit back:
+# Generated from book/flowers.ipynb, digest af9726a1. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -499,7 +499,8 @@ def fine_tune(
     else, `keras.distribution.initialize()`, where there are several processes,
     and `keras.distribution.set_distribution(keras.distribution.DataParallel())`.
     The same call then trains, and goes on where it was cut, also with fewer
-    devices. `metrics` of your own must heed `sample_weight` there.
+    devices. Each of them must get as many pictures of each batch:
+    `load_pictures` sees to it. `metrics` of your own must heed `sample_weight`.
 
     Args:
         model: a `GCViT`; it is compiled anew, and gets the `class_names` and
