@@ -142,7 +142,7 @@ def train_batches(found, class_count, image_size, batch_size, seed, decode):
     """
     places, weights = shares.share_of(len(found), batch_size)
     kept = {i: x.values for i, x in enumerate(found) if x.values is not None}
-    room = examples.CACHE_BYTES - sum(x.nbytes for x in kept.values())
+    room = [examples.CACHE_BYTES - sum(x.nbytes for x in kept.values())]
     with tf.device("CPU"):  # where the pipeline runs
         labels = tf.constant([example.label for example in found], "int32")
         epoch = tf.Variable(0, dtype="int32", trainable=False)
@@ -158,12 +158,11 @@ def train_batches(found, class_count, image_size, batch_size, seed, decode):
         return tf.data.Dataset.from_tensor_slices(rows)
 
     def decoded(i):
-        nonlocal room
         values = kept.get(int(i))
         if values is None:  # another process has read it, or there is no room
             values = decode(found[i].picture, decoded_side(image_size))
-            room -= values.nbytes
-            if room >= 0:
+            if room[0] >= values.nbytes:
+                room[0] -= values.nbytes
                 kept[int(i)] = values
         return values
 

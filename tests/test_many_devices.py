@@ -30,7 +30,7 @@ import gcvit
 import numpy as np
 from gcvit import examples, pictures
 
-out, decode = os.environ["OUT"], pictures.decode
+out, read = os.environ["OUT"], pictures.read
 distribution = keras.distribution.distribution()
 if distribution is not None:
     distribution.auto_shard_dataset = True  # as it is by default
@@ -38,9 +38,9 @@ examples.CACHE_BYTES = 0  # each picture is decoded in each pass
 decoded = []
 
 
-def counting_decode(*arguments):
+def counting_read(*arguments):
     decoded.append(1)
-    return decode(*arguments)
+    return read(*arguments)
 
 
 class Killer(keras.callbacks.Callback):
@@ -77,14 +77,15 @@ def is_refused(function, *arguments, **options):
 
 
 keras.utils.set_random_seed(0)
-pictures.decode = counting_decode
+pictures.read = counting_read
 train, validation, names = gcvit.load_pictures(
     os.environ["PICTURES"], image_size=32, batch_size=8
 )
+loaded = len(decoded)
 rows = [
     [float(image.sum()) for image in batch[0].numpy()] for batch in train
 ]
-print("rows", json.dumps(rows), len(decoded))
+print("rows", json.dumps(rows), loaded, len(decoded) - loaded)
 model = small_model()
 history = train_model(model, out)
 print("history", json.dumps(history), flush=True)
@@ -137,6 +138,7 @@ def launched(tmp_folder):
     draw(tmp_folder / "other", COUNTS | {"dusk": 10})
 
     def launch(name, count, devices, killed_in=-1, more=""):
+        flags = f"--xla_force_host_platform_device_count={devices}"
         return start(
             TRAIN + more,
             count,
@@ -148,6 +150,8 @@ def launched(tmp_folder):
             JAX_COMPILATION_CACHE_DIR=str(tmp_folder / "compiled"),
             JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
             TF_CPP_MIN_LOG_LEVEL="3",
+            # What is trained for seconds is not worth compiling well.
+            XLA_FLAGS=f"{flags} --xla_backend_optimization_level=0",
         )
 
     return launch
@@ -185,9 +189,12 @@ def printed(name, text):
 
 
 def rows(text):
-    """Numbers for the pictures of each batch; how many were decoded."""
-    listed, decoded = printed("rows", text)[0].rsplit(" ", 1)
-    return json.loads(listed), int(decoded)
+    """Numbers for the pictures of each batch; how many were decoded, to load
+
+    them and in one pass.
+    """
+    listed, *decoded = printed("rows", text)[0].rsplit(" ", 2)
+    return json.loads(listed), tuple(map(int, decoded))
 
 
 # === Which pictures ===
@@ -195,15 +202,16 @@ def rows(text):
 
 def test_processes_share_the_batches_of_one(texts):
     whole, decoded = rows(texts["one"][0])
-    assert [len(batch) for batch in whole] == [8, 8, 8, 5] and decoded == 29
+    assert [len(batch) for batch in whole] == [8, 8, 8, 5]
+    assert decoded == (32, 29)
     first, second = map(rows, texts["many"])
     joined = [a + b for a, b in zip(first[0], second[0])]
     filled = joined[-1]
     assert joined[:-1] == whole[:-1] and filled[:5] == whole[-1]
     assert len(filled) == 8 and len(second[0][-1]) == 4
-    assert first[1] == second[1] == 16  # decoded, of 32
+    assert first[1] == second[1] == (16, 16)
     (of_four, decoded), *_ = map(rows, texts["elastic"])
-    assert of_four == joined and decoded == 32
+    assert of_four == joined and decoded == (32, 32)
 
 
 def test_what_was_found_is_printed_once(texts):
