@@ -234,7 +234,9 @@ def state(folder):
 def test_the_model_is_that_of_one_device(texts, tmp_folder, name):
     one = state(tmp_folder / "one")
     for array, expected in zip(state(tmp_folder / name), one, strict=True):
-        np.testing.assert_allclose(array, expected, rtol=1e-3, atol=1e-5)
+        # The learning rate is 1e-3, and Adam makes steps of the signs of
+        # gradients that are almost 0. Without filler's weights: 2e-2.
+        np.testing.assert_allclose(array, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["many", "elastic"])
