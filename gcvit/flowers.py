@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest 5941aa3c. To carry an edit back:
+# Generated from book/flowers.ipynb, digest af9726a1. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -495,6 +495,13 @@ def fine_tune(
     the mean of the recalls of all classes; with several labels or numbers, by
     the loss.
 
+    With JAX, many devices train the model that one would. Before anything
+    else, `keras.distribution.initialize()`, where there are several processes,
+    and `keras.distribution.set_distribution(keras.distribution.DataParallel())`.
+    The same call then trains, and goes on where it was cut, also with fewer
+    devices. Each of them must get as many pictures of each batch:
+    `load_pictures` sees to it. `metrics` of your own must heed `sample_weight`.
+
     Args:
         model: a `GCViT`; it is compiled anew, and gets the `class_names` and
             the `value_range` of `train`, if it has them.
@@ -506,7 +513,8 @@ def fine_tune(
             model, `best.keras`, in `states` that after the last epoch, and in
             `left_out.json` which files were no pictures. The same call goes on
             where it was cut, or at once returns what a finished run did.
-            `None` keeps nothing.
+            `None` keeps nothing. Several processes need one on a drive that
+            all see; the first process writes.
         head_epochs: how many epochs for the head alone, an int; 0 trains
             everything at once.
         epochs: how many epochs for everything, an int.
@@ -536,8 +544,8 @@ def fine_tune(
         OSError: if the folder cannot be written to; the state after the epoch
             before is still there.
         ValueError: if the model does not go with the data, for numbers and
-            rates that cannot work, or if the folder holds a run with other
-            settings or other pictures.
+            rates that cannot work, if the folder holds a run with other
+            settings or other pictures, or if processes do not agree.
     """
     head_epochs = arguments.whole_number("head_epochs", head_epochs, least=0)
     epochs = arguments.whole_number("epochs", epochs)

@@ -142,7 +142,7 @@ def train_batches(found, class_count, image_size, batch_size, seed, decode):
     """
     places, weights = shares.share_of(len(found), batch_size)
     kept = {i: x.values for i, x in enumerate(found) if x.values is not None}
-    room = examples.CACHE_BYTES - sum(x.nbytes for x in kept.values())
+    room = [examples.CACHE_BYTES - sum(x.nbytes for x in kept.values())]
     with tf.device("CPU"):  # where the pipeline runs
         labels = tf.constant([example.label for example in found], "int32")
         epoch = tf.Variable(0, dtype="int32", trainable=False)
@@ -158,12 +158,11 @@ def train_batches(found, class_count, image_size, batch_size, seed, decode):
         return tf.data.Dataset.from_tensor_slices(rows)
 
     def decoded(i):
-        nonlocal room
         values = kept.get(int(i))
         if values is None:  # another process has read it, or there is no room
             values = decode(found[i].picture, decoded_side(image_size))
-            room -= values.nbytes
-            if room >= 0:
+            if room[0] >= values.nbytes:
+                room[0] -= values.nbytes
                 kept[int(i)] = values
         return values
 
@@ -283,6 +282,13 @@ def load_pictures(
     model. A linked folder is followed once. Hidden files, and those of the
     system, are passed over.
 
+    With `keras.distribution.DataParallel`, set before, the devices share each
+    batch, and `batch_size` is that of all. Each process reads its part of the
+    pictures, and Keras's `auto_shard_dataset` is turned off. If the devices do
+    not divide the last batch, it is filled up: weights `(B,)` are the third
+    part of each batch then, 0 for what is filled in. `fine_tune` counts them
+    exactly; `model.evaluate` gives the last batch a little too much weight.
+
     Args:
         folder: a folder with one sub-folder of pictures for each class, which
             gives the class its name.
@@ -303,8 +309,10 @@ def load_pictures(
 
     Raises:
         ValueError: if the folder is not there, if its classes cannot be told
-            or are fewer than two, for a class that is left without pictures, and
-            for sizes that cannot be.
+            or are fewer than two, for a class that is left without pictures,
+            for sizes that cannot be, for a batch that the devices do not
+            divide, and if processes find different pictures.
+        RuntimeError: on the other processes, if one cannot read a file.
         OSError: if the system cannot read a file or a folder.
     """
     check_sizes(image_size, batch_size)

@@ -34,6 +34,11 @@ def parts():
     return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
 
 
+def devices(count):
+    """Say how many devices, in words."""
+    return f"{count} device" + "s" * (count > 1)
+
+
 def check_processes():
     """Check that all processes have devices to share batches among.
 
@@ -43,7 +48,7 @@ def check_processes():
     if parts() % processes.count():
         raise ValueError(
             f"{processes.count()} processes cannot share batches for "
-            f"{parts()} device(s). Before pictures and models are made, "
+            f"{devices(parts())}. Before pictures and models are made, "
             "keras.distribution.set_distribution("
             "keras.distribution.DataParallel()) in each process would work."
         )
@@ -61,7 +66,7 @@ def check_batch_size(batch_size):
         below = batch_size // count * count
         sizes = f"{below} and {below + count}" if below else f"{count}"
         raise ValueError(
-            f"batch_size={batch_size} cannot be shared by {count} devices; "
+            f"batch_size={batch_size} cannot be shared by {devices(count)}; "
             f"{sizes} would."
         )
 
@@ -210,8 +215,9 @@ def check_data(train, validation):
     for name, count in zip(("train", "validation"), made_for):
         if count not in (None, parts()):
             raise ValueError(
-                f"{name} was made for {count} devices, and there are "
-                f"{parts()}. Call load_pictures after set_distribution."
+                f"{name} was made for {devices(count)}, to train on "
+                f"{devices(parts())}. Call load_pictures after "
+                "set_distribution."
             )
     if processes.count() > 1 and made_for.count(None) == 1:
         raise ValueError(
@@ -240,9 +246,9 @@ def check_model(model):
     has = max(len(x.value.sharding.device_set) for x in model.variables)
     if has != count:
         raise ValueError(
-            f"the model was built for {has} devices, and there are {count}. "
-            "Call keras.distribution.set_distribution first, then build the "
-            "model."
+            f"the model was built for {devices(has)}, to train on "
+            f"{devices(count)}. Call keras.distribution.set_distribution "
+            "first, then build the model."
         )
     check_processes()
     if processes.count() > 1:
