@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest a0e1483e. To carry an edit back:
+# Generated from book/scale.ipynb, digest 5cc01f05. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -181,6 +181,83 @@ r"""
 
 This is the [recipe](flowers.ipynb) for a folder of your own pictures, and its first
 three lines are new. They stand before the model is built. The second one joins several
+processes, as on eight machines; leave it out where one process has all the devices.
+
+```python
+import keras
+
+keras.distribution.initialize()
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+
+import gcvit
+
+train, validation, names = gcvit.load_pictures("my pictures", image_size=64)
+model = gcvit.from_pretrained("nano", num_classes=len(names))
+gcvit.fine_tune(model, train, validation, "my run")
+```
+
+`keras.distribution` needs JAX: `KERAS_BACKEND=jax python train.py`. The other backends
+have [means of their own](#other-backends). On eight machines, start the same program on
+each. Four variables say who is who; this is the first machine of the eight:
+
+```shell
+export KERAS_BACKEND=jax
+export KERAS_DISTRIBUTION_JOB_ADDRESSES=10.0.0.1:1234  # the first machine's
+export KERAS_DISTRIBUTION_NUM_PROCESSES=8
+export KERAS_DISTRIBUTION_PROCESS_ID=0  # 1 on the second machine, and so on
+python train.py
+```
+
+You need no eight devices to see it work. JAX can take one CPU for several devices:
+they are slower than one, but what they compute is what eight GPUs would compute. Each
+program below runs in processes of its own, since a process has one backend and one
+number of devices. These two functions start it, and wait for it.
+"""
+# %% [markdown]
+r"""
+## The result
+
+This is the [recipe](flowers.ipynb) for a folder of your own pictures, and its first
+three lines are new. They stand before the model is built. The second one joins several
+processes, as on eight machines; leave it out where one process has all the devices.
+
+```python
+import keras
+
+keras.distribution.initialize()
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+
+import gcvit
+
+train, validation, names = gcvit.load_pictures("my pictures", image_size=64)
+model = gcvit.from_pretrained("nano", num_classes=len(names))
+gcvit.fine_tune(model, train, validation, "my run")
+```
+
+`keras.distribution` needs JAX: `KERAS_BACKEND=jax python train.py`. The other backends
+have [means of their own](#other-backends). On eight machines, start the same program on
+each. Four variables say who is who; this is the first machine of the eight:
+
+```shell
+export KERAS_BACKEND=jax
+export KERAS_DISTRIBUTION_JOB_ADDRESSES=10.0.0.1:1234  # the first machine's
+export KERAS_DISTRIBUTION_NUM_PROCESSES=8
+export KERAS_DISTRIBUTION_PROCESS_ID=0  # 1 on the second machine, and so on
+python train.py
+```
+
+You need no eight devices to see it work. JAX can take one CPU for several devices:
+they are slower than one, but what they compute is what eight GPUs would compute. Each
+program below runs in processes of its own, since a process has one backend and one
+number of devices. These two functions start it, and wait for it.
+"""
+# %% [markdown]
+r"""
+## The result
+
+This is the [recipe](flowers.ipynb) for a folder of your own pictures, and its first
+three lines are new. They stand before the pictures are read and the model is built. The
+second one joins several
 processes, as on eight machines; leave it out where one process has all the devices.
 
 ```python
@@ -446,8 +523,9 @@ assert difference > check.TOLERANCE
 # %% [markdown]
 r"""
 The two images on the last device count 5.5 times as much as those on the first. No error
-says so, since gradients of some kind come out. `fine_tune` lets it not come to
-that: it fills the last batch up, and what fills it counts nothing.
+says so, since gradients of some kind come out. The recipe does not let it come to that. A
+batch size that the devices cannot share is an error. The last batch is filled up with
+pictures that weigh nothing, and the others weigh so much more that the mean is theirs.
 
 **A distribution that comes too late.** Weights are put on the devices when the model
 is built. So `set_distribution` stands above it.
@@ -506,7 +584,8 @@ def layout_map(device_mesh):
 
     Args:
         device_mesh: the devices, a `keras.distribution.DeviceMesh` with an
-            axis "model". Along it their number must divide `embed_dim`.
+            axis "model". Along it their number must divide `embed_dim`, or
+            building the model is an error of JAX.
 
     Returns:
         A `keras.distribution.LayoutMap`. What it does not name, less than a
@@ -616,7 +695,8 @@ machine, where links are fast. `fine_tune` was tried with `DataParallel`; with
 
 **TensorFlow: `MirroredStrategy`.** One process, all of its devices. The model is made and
 compiled within the strategy's scope, and `fit` does the rest. Here a CPU is two logical
-devices.
+devices. Give it batches that all devices can share, with `drop_remainder=True`: three rows
+for two devices ended in an error about shapes (TensorFlow 2.21, Keras 3.15).
 """
 
 # %% tags=["active-ipynb"]
@@ -775,6 +855,30 @@ What the prediction leaves out:
 - **Latency and traffic.** Many small messages cost more than their bytes, and links are shared.
 - **The utilisation**, which is a guess. Small models reach less.
 
+## Answers for a folder
+
+A trained model answers for a folder of any size, on all devices, with the same three
+lines before it:
+
+```python
+gcvit.predict_folder("mine.keras", "many pictures", "answers.csv")
+```
+
+Each process reads its share. One file comes out, with a row for each picture, and a reason
+for each picture that cannot be read.
+
+## A run that is cut
+
+A cut run goes on from its last whole epoch if the same program is started again, as on
+one device. Which picture is next depends on the seed and the epoch, not on the devices. So a
+run that began on eight devices goes on with four, or with one, with the same batches.
+
+## What breaks, and what then
+
+Many devices break more often than one. When something goes wrong in one process, all end,
+each with a sentence that says what it was; a process that waits for ever would be worse.
+Then start the same program again.
+
 ## Summary
 
 - `DataParallel` cuts the batch; the mean of the devices' gradients is the batch's gradient, if the parts are equal.
@@ -783,13 +887,13 @@ What the prediction leaves out:
 
 ## Exercises
 
-1. (3 minutes, easy) Eight devices share a batch of 100. How many images does each get, and what has `fine_tune` to do?
+1. (3 minutes, easy) 1,003 pictures are shared by eight devices, in batches of 32. How many rows does each device get in the last batch, and how many of all rows weigh nothing?
 2. (5 minutes, medium) In "How cost grows", each device gets 128 images, however many there are. Now 1,024 images are shared by all. What is the efficiency of 64 devices, for XXTiny?
 3. (10 minutes, medium) An experiment. Does `layout_map` cut a model whose devices are three? And does it with eight, in a mesh of `(2, 4)`? Predict, then ask the map.
 
 <details><summary>Answer to 1</summary>
 
-100 is not a multiple of 8, so the parts would be unequal: four of 13 and four of 12. Filled up to 104, each has 13, and the four that fill it count nothing.
+The last batch has 1,003 - 31 · 32 = 11 pictures. It is filled up to 16, a multiple of eight: two rows for each device. Five of them weigh nothing.
 
 </details>
 

@@ -2,17 +2,20 @@
 
 import importlib.util
 import json
+import math
+import os
 import re
 import subprocess
 import sys
 
 import keras
+import launch
 import nbformat
+import numpy as np
 import pytest
 
 from gcvit import GCViT
 from gcvit.scale import layout_map
-from tests import launch
 
 # Two steps, and what is left on a device: of the weights, of the averages.
 STEPS = """
@@ -53,34 +56,108 @@ def mesh(*shape):
     return keras.distribution.DeviceMesh(shape, ("batch", "model"), names)
 
 
-def axes_of(model, layouts):
-    """The axes along which each weight is cut."""
-    found = {weight.path: layouts[weight.path] for weight in model.weights}
-    return {path: x.axes if x else () for path, x in found.items()}
-
-
 @pytest.mark.parametrize("variant", ["nano", "xxtiny", "small"])
 def test_every_large_weight_is_cut(variant):
     model = GCViT.from_variant(variant)
-    model.build((None, *([64, 64] if variant == "nano" else [224, 224]), 3))
-    axes = axes_of(model, layout_map(mesh(1, 4)))
-    whole = 0
+    size = 64 if variant == "nano" else 224
+    model.build((None, size, size, 3))
+    layouts = layout_map(mesh(1, 4))
+    whole = []
     for weight in model.weights:
-        cut = axes[weight.path]
-        if "model" in cut:
-            assert len(cut) == len(weight.shape), weight.path
-            assert weight.shape[cut.index("model")] % 4 == 0, weight.path
-        else:
-            whole += weight.value.size if hasattr(weight.value, "size") else 0
-            assert len(weight.shape) < 2 or any(
-                name in weight.path
-                for name in ("squeeze", "depthwise", "bias_table")
-            ), weight.path
-    sizes = sum(keras.ops.size(w) for w in model.weights)
-    assert whole < 0.05 * int(sizes)
+        layout = layouts[weight.path]
+        if layout is None:
+            whole.append(math.prod(weight.shape))
+            continue
+        assert len(layout.axes) == len(weight.shape), weight.path
+        cut = weight.shape[layout.axes.index("model")]
+        assert cut % 4 == 0, weight.path
+    assert sum(whole) < 0.05 * model.count_params()
+    assert max(whole) < 0.01 * model.count_params()
 
 
 def test_a_mesh_without_the_axis_is_refused():
     wrong = keras.distribution.DeviceMesh((2,), ("batch",), ["cpu:0", "cpu:1"])
     with pytest.raises(ValueError, match="Invalid axis names"):
         layout_map(wrong)
+
+
+# === On virtual devices ===
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Losses, bytes and answers: of one device, of two kinds of meshes."""
+    pytest.importorskip("jax", reason="keras.distribution is JAX's")
+    flags = "--xla_force_host_platform_device_count=4 "
+    flags += "--xla_backend_optimization_level=0"
+    started = [
+        process
+        for shape in ([], [1, 4], [2, 2])
+        for process in launch.start(
+            STEPS, XLA_FLAGS=flags, MESH=json.dumps(shape)
+        )
+    ]
+    ended = launch.finish(started, seconds=400)
+    assert [code for code, _ in ended] == [0, 0, 0], ended
+    texts = [text.rpartition("found ")[2] for _, text in ended]
+    return [json.loads(text.splitlines()[0]) for text in texts]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_cut_model_trains_and_answers_as_the_whole_one(found, number):
+    (losses, _, answers), cut = found[0], found[number]
+    assert cut[0] == pytest.approx(losses, rel=1e-5)
+    for row, expected in zip(cut[2], answers, strict=True):
+        assert row == pytest.approx(expected, abs=1e-4)
+
+
+def test_each_device_holds_its_part(found):
+    whole, four, two = (np.array(held) for _, held, _ in found)
+    assert (four < 0.29 * whole).all()  # the averages, too
+    assert (two < 0.53 * whole).all()
+
+
+# === PyTorch ===
+
+
+def program_for_torch():
+    """The chapter's program for PyTorch, from its page."""
+    path = launch.ROOT / "book" / "scale.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(x.source for x in cells if x.cell_type == "markdown")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.M)
+    (program,) = [x for x in blocks if "DistributedDataParallel" in x]
+    return program
+
+
+def losses_in_torch(path, count):
+    """What the program prints in several processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run"]
+    address = launch.free_address().rpartition(":")[2]
+    ended = subprocess.run(
+        [
+            *launcher,
+            f"--nproc-per-node={count}",
+            "--master-addr=127.0.0.1",
+            f"--master-port={address}",
+            path,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(launch.ROOT)},
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return [float(line) for line in ended.stdout.split()]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None,
+    reason="the program is PyTorch's, which is not installed here",
+)
+def test_the_program_for_torch_does_what_one_process_does(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text(program_for_torch(), "utf-8")
+    one, two = (losses_in_torch(path, count) for count in (1, 2))
+    assert len(one) == 2 and one[1] < one[0]
+    assert two == pytest.approx(one, rel=1e-5)

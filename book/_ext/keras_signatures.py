@@ -20,6 +20,9 @@ KERAS = {
         "models/model_saving_apis/weights_saving_and_loading/"
     ),
     "keras.Model.summary": "models/model/",
+    "keras.distribution.DeviceMesh": "distribution/layout_map/",
+    "keras.distribution.LayoutMap": "distribution/layout_map/",
+    "keras.distribution.ModelParallel": "distribution/model_parallel/",
     "keras.layers.Conv2D": "layers/convolution_layers/convolution2d/",
     "keras.layers.DepthwiseConv2D": (
         "layers/convolution_layers/depthwise_convolution2d/"
