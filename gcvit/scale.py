@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest 5cc01f05. To carry an edit back:
+# Generated from book/scale.ipynb, digest fc9edd3b. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -275,6 +275,45 @@ gcvit.fine_tune(model, train, validation, "my run")
 
 `keras.distribution` needs JAX: `KERAS_BACKEND=jax python train.py`. The other backends
 have [means of their own](#other-backends). On eight machines, start the same program on
+each. Four variables say who is who; this is the first machine of the eight:
+
+```shell
+export KERAS_BACKEND=jax
+export KERAS_DISTRIBUTION_JOB_ADDRESSES=10.0.0.1:1234  # the first machine's
+export KERAS_DISTRIBUTION_NUM_PROCESSES=8
+export KERAS_DISTRIBUTION_PROCESS_ID=0  # 1 on the second machine, and so on
+python train.py
+```
+
+You need no eight devices to see it work. JAX can take one CPU for several devices:
+they are slower than one, but what they compute is what eight GPUs would compute. Each
+program below runs in processes of its own, since a process has one backend and one
+number of devices. These two functions start it, and wait for it.
+"""
+# %% [markdown]
+r"""
+## The result
+
+This is the [recipe](flowers.ipynb) for a folder of your own pictures, and its first
+three lines are new. They stand before the pictures are read and the model is built. The
+second one joins several
+processes, as on eight machines; leave it out where one process has all the devices.
+
+```python
+import keras
+
+keras.distribution.initialize()
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+
+import gcvit
+
+train, validation, names = gcvit.load_pictures("my pictures", image_size=64)
+model = gcvit.from_pretrained("nano", num_classes=len(names))
+gcvit.fine_tune(model, train, validation, "my run")
+```
+
+`keras.distribution` needs JAX: `KERAS_BACKEND=jax python train.py`. The other backends
+have means of their own, shown below. On eight machines, start the same program on
 each. Four variables say who is who; this is the first machine of the eight:
 
 ```shell
