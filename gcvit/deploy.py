@@ -1,4 +1,4 @@
-# Generated from book/deploy.ipynb, digest 60f84f9e. To carry an edit back:
+# Generated from book/deploy.ipynb, digest cf6c9903. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module deploy
 # %% [markdown]
 r"""
@@ -310,9 +310,7 @@ temporary.cleanup()
 
 # %% [markdown]
 r"""
-You built the model, loaded pretrained weights, taught it something new, and sent it
-out. The [architecture page](architecture.md) is there when you want to look
-something up.
+Next: [Scale](scale.ipynb) trains on many devices, and cuts a model that one cannot hold.
 
 To look up: [`export`](api.md#gcvit.exporting.export) in the API reference; the
 [papers](references.md); the [words](glossary.md).

@@ -23,12 +23,13 @@ matplotlib.colormaps.register(SHADES)
 # Chapter, label, x, row, width: the four rows of the map, from what is done
 # with the model to what is inside its parts.
 BOXES = [
-    ("pretrained", "preprocess", 0.0, 0, 1.9),
-    ("dense", "dense\nhead", 2.1, 0, 1.1),
-    ("pretrained", "load\ncheckpoint", 3.4, 0, 1.8),
-    ("deploy", "export", 5.4, 0, 1.1),
-    ("flowers", "fine-tune", 6.8, 0, 1.4),
-    ("evidence", "compare", 8.5, 0, 1.4),
+    ("pretrained", "preprocess", 0.0, 0, 1.6),
+    ("dense", "dense\nhead", 1.8, 0, 1.0),
+    ("pretrained", "load\ncheckpoint", 3.0, 0, 1.6),
+    ("deploy", "export", 4.8, 0, 1.1),
+    ("flowers", "fine-tune", 6.1, 0, 1.2),
+    ("scale", "many\ndevices", 7.5, 0, 1.2),
+    ("evidence", "compare", 8.9, 0, 1.1),
     ("pretrained", "predictions", 10.2, 0, 1.8),
     ("patch_embed", "PatchEmbed", 1.4, 1, 1.6),
     ("level", "Level 0", 3.4, 1, 1.3),
@@ -53,9 +54,10 @@ ROWS = ["in use", "the model", "inside a Level", "inside those"]
 ARROWS = [
     (0, 0.5, 1, 0.5),
     (0, 4.05, 1, 4.05),
-    (1, 5.95, 0, 5.95),
-    (0, 7.5, 1, 7.5),
-    (0, 9.2, 1, 9.2),
+    (1, 5.5, 0, 5.5),
+    (0, 7.0, 1, 7.0),
+    (0, 7.8, 1, 7.8),
+    (0, 9.35, 1, 9.35),
     (1, 11.1, 0, 11.1),
     (1, 1.0, 1, 1.4),
     (1, 3.0, 1, 3.4),

@@ -21,6 +21,9 @@ KERAS = {
     ),
     "keras.Model.summary": "models/model/",
     "keras.distribution.initialize": "distribution/distribution_utils/",
+    "keras.distribution.DeviceMesh": "distribution/layout_map/",
+    "keras.distribution.LayoutMap": "distribution/layout_map/",
+    "keras.distribution.ModelParallel": "distribution/model_parallel/",
     "keras.layers.Conv2D": "layers/convolution_layers/convolution2d/",
     "keras.layers.DepthwiseConv2D": (
         "layers/convolution_layers/depthwise_convolution2d/"
