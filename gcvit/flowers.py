@@ -1,4 +1,4 @@
-# Generated from book/flowers.ipynb, digest af9726a1. To carry an edit back:
+# Generated from book/flowers.ipynb, digest 87590fcf. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module flowers
 # %% [markdown]
 r"""
@@ -496,11 +496,11 @@ def fine_tune(
     the loss.
 
     With JAX, many devices train the model that one would. Before anything
-    else, `keras.distribution.initialize()`, where there are several processes,
-    and `keras.distribution.set_distribution(keras.distribution.DataParallel())`.
-    The same call then trains, and goes on where it was cut, also with fewer
-    devices. Each of them must get as many pictures of each batch:
-    `load_pictures` sees to it. `metrics` of your own must heed `sample_weight`.
+    else, several processes call `keras.distribution.initialize()`, and set a
+    `keras.distribution.DataParallel()` with `set_distribution`. The same call
+    then trains, and goes on where it was cut, also with fewer devices. Each
+    of them must get as many pictures of each batch: `load_pictures` sees to
+    it. Your own `metrics` must heed `sample_weight`.
 
     Args:
         model: a `GCViT`; it is compiled anew, and gets the `class_names` and

@@ -175,6 +175,7 @@ def opened(folder, settings):
             processes do not agree in the folder or in the settings.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(processes.watched())
         with processes.together():
             if folder is None and processes.count() > 1:
                 raise ValueError(
@@ -238,8 +239,12 @@ class Keeper(keras.callbacks.Callback):
             raise FloatingPointError(f"{name} is {value:g} {when}")
 
     def on_train_batch_end(self, batch, logs=None):
+        processes.alive()
         when = f"in epoch {self.epoch + 1}, step {batch + 1}"
         self.check("the loss", logs["loss"], when)
+
+    def on_test_batch_end(self, batch, logs=None):
+        processes.alive()
 
     def on_epoch_end(self, epoch, logs=None):
         when = f"after epoch {epoch + 1}"
