@@ -23,6 +23,9 @@ RUNS_TESTS := tests/test_runs.py \
 	--deselect 'tests/test_runs.py::test_a_run_that_was_killed_goes_on[-head.npz-head-8]'
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# TensorFlow takes oneDNN's convolutions by default on some CPUs only, and there
+# Keras's own Conv2D refuses an empty batch, or gives it another shape.
+export TF_ENABLE_ONEDNN_OPTS ?= 0
 
 .PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapter chapters maps tables stamp benchmark lock clean
 
