@@ -24,7 +24,6 @@ ARMOUR = {
     "hub",
     "pictures",
     "pipelines",
-    "processes",
     "quantization",
     "recomputation",
     "runs",
