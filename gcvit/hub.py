@@ -1,7 +1,7 @@
 """Model cards: what a run knows, for those who find its model on a hub.
 
 Keras saves to and loads from the Hugging Face Hub itself, by `hf://user/name`.
-Loading takes TensorFlow beside any backend, since Keras looks at the address with it.
+Loading takes TensorFlow beside any backend: Keras looks at the address with it.
 The card that Keras writes says nothing of data, accuracy or licence.
 """
 
