@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest 0e235aed. To carry an edit back:
+# Generated from book/scale.ipynb, digest 0dae9135. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -69,24 +69,37 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+temporary = tempfile.TemporaryDirectory()
+folder = Path(temporary.name)
 
+# To compile it quickly, and once.
+QUICK = "--xla_backend_optimization_level=0 "
+QUICK += "--xla_llvm_disable_expensive_passes=true "
+COMPILED = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+COMPILED["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+"""
+
+# %% mystnb={"code_prompt_hide": "Hide how programs are started", "code_prompt_show": "Show how programs are started"} tags=["active-ipynb", "hide-input"]
+r"""
 def start(program, processes=1, devices=1, backend="jax"):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{found.getsockname()[1]}"
-    flags = f"--xla_force_host_platform_device_count={devices} "
-    flags += "--xla_backend_optimization_level=0"  # to compile it quickly
-    variables = os.environ | {
+    variables = COMPILED | os.environ
+    variables |= {
         "KERAS_BACKEND": backend,
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
         "KERAS_DISTRIBUTION_NUM_PROCESSES": str(processes),
-        "XLA_FLAGS": flags,
+        "XLA_FLAGS": f"{QUICK}--xla_force_host_platform_device_count={devices}",
     }
     return [
         subprocess.Popen(
             [sys.executable, "-c", program],
             env=variables | {"KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -104,10 +117,26 @@ def finish(started):
 
 # %% [markdown]
 r"""
+The model has two levels, so that it compiles in seconds. Its first weights go into a file,
+since each backend would draw others.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+import gcvit
+
+building = '''
+model = gcvit.GCViT((4, 4), 16, (2, 2), (1, 2), path_drop=0)
+model.build((None, 32, 32, 3))
+'''
+exec(building)
+model.save_weights(folder / "first.weights.h5")
+"""
+
+# %% [markdown]
+r"""
 The program makes two steps of training on 32 random images, and prints the losses. Each
-process takes its part of the images: of two processes, the first takes 0, 2, 4, …. To be
-quick it trains only the last level, the norm and the head, which have
-60 % of the weights.
+process takes its part of the images: of two processes, the first takes 0, 2, 4, ….
 """
 
 # %% tags=["active-ipynb"]
@@ -116,15 +145,17 @@ batch = '''
 import numpy as np
 
 random = np.random.default_rng(0)
-images = random.normal(size=(32, 64, 64, 3)).astype("float32")
+images = random.normal(size=(32, 32, 32, 3)).astype("float32")
 labels = random.integers(0, 10, 32)
 '''
-training = '''
-model = gcvit.from_pretrained("nano")
-for part in (model.patch_embed, *model.levels[:3]):
-    part.trainable = False
+compiling = '''
 loss = "sparse_categorical_crossentropy"
 model.compile("sgd", loss, jit_compile=keras.backend.backend() == "jax")
+'''
+training = f'''
+{building}
+model.load_weights("first.weights.h5")
+{compiling}
 '''
 many_devices = f'''
 import keras
@@ -142,10 +173,7 @@ own = slice(jax.process_index(), None, jax.process_count())
 for step in range(2):
     print(float(model.train_on_batch(images[own], labels[own])))
 '''
-programs = {
-    "1 process with 4 devices": start(many_devices, 1, devices=4),
-    "2 processes with 2 devices each": start(many_devices, 2, devices=2),
-}
+started = start(many_devices, processes=2, devices=2)
 """
 
 # %% [markdown]
@@ -159,9 +187,7 @@ r"""
 import keras
 import numpy as np
 
-import gcvit
-
-exec(batch + training)  # they define images, labels and model
+exec(batch + compiling)  # defines images and labels
 losses = [float(model.train_on_batch(images, labels)) for step in range(2)]
 print(f"{'1 device, TensorFlow':32}{losses[0]:.4f} {losses[1]:.4f}")
 
@@ -174,8 +200,8 @@ def compare(name, printed):
     return difference
 
 
-for name, started in programs.items():
-    assert compare(name, finish(started)) < 1e-5
+printed = finish(started)
+assert compare("4 devices in 2 processes, JAX", printed) < 1e-5
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "Where this chapter's part sits: around training; nothing in the model changes.", "name": "figure-scale-map"}, "image": {"alt": "Map of GCViT in four rows; the box many devices in the first row is highlighted."}} tags=["active-ipynb", "hide-input"]
@@ -279,7 +305,7 @@ r"""
 over. Or a batch of 32 is shared by three devices.
 
 **Predict, then see.** Gradients 1, 3 and 5 are on one device, 7 is on the other. What is
-the mean of means? And what becomes of `nano`'s gradients if four devices get 11, 11, 8 and
+the mean of means? And what becomes of the model's gradients if four devices get 11, 11, 8 and
 2 images?
 """
 
@@ -301,6 +327,143 @@ pictures that weigh nothing, and the others weigh so much more that the mean is 
 
 **A distribution that comes too late.** Weights are put on the devices when the model
 is built. So `set_distribution` stands above it.
+"""
+
+# %% [markdown]
+r"""
+## A run that is cut
+
+Eight machines break eight times as often as one. `fine_tune` writes a state after each
+epoch, and the same program goes on from there, as it does on one device. Which pictures
+come next, and what dropout drops, follows from the seed and the epoch, not from the
+devices. So a run that has lost some of them goes on with the others.
+
+The program below trains a small model for three epochs, on 40 drawn flowers. Of two
+processes the second one kills itself when the third epoch begins, as a machine does that
+loses its power.
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+from gcvit import drawn_flowers
+
+drawings, _, names = drawn_flowers.draw_flowers(0, 40, 0)
+for number, (content, label) in enumerate(drawings):
+    path = folder / "flowers" / names[label] / f"{number}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+program = '''
+import os, signal
+import keras
+
+keras.utils.set_random_seed(0)
+keras.distribution.initialize()
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+
+import gcvit
+
+class Kill(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2 and gcvit.processes.rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train, validation, names = gcvit.load_pictures("flowers", 32, batch_size=40)
+model = gcvit.GCViT((4,), 4, (1,), (1,), num_classes=len(names))
+model.build((None, 32, 32, 3))
+history = gcvit.fine_tune(model, train, validation, run, head_epochs=0,
+    epochs=3, callbacks=[Kill()], verbose=2)
+print("losses", *history["loss"])
+'''
+
+
+def start_run(run, processes=1):
+    return start(f"run = {run!r}" + program, processes)
+
+
+uncut, in_two = start_run("uncut"), start_run("cut", processes=2)
+"""
+
+# %% [markdown]
+r"""
+**Predict, then see.** What does the first process say, which was not killed? And with which
+epoch does the run go on, in one process?
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+errors = [process.communicate(timeout=300)[1] for process in in_two]
+(said,) = [x for x in errors[0].splitlines() if x.startswith("RuntimeError")]
+print(said)
+in_one = finish(start_run("cut"))
+print(*[line for line in in_one.splitlines() if "Epoch" in line])
+printed = in_one, finish(uncut)
+losses_of = [text.split("losses ")[1].split() for text in printed]
+for name, numbers in zip(("cut", "never cut"), losses_of):
+    print(f"{name:10}", *[f"{float(number):.4f}" for number in numbers])
+relative = np.divide(*np.array(losses_of, "float64")) - 1
+assert abs(relative).max() < 1e-4
+"""
+
+# %% [markdown]
+r"""
+The losses are those of a run on one device that nobody cut. What is lost is the epoch that
+was not finished, and nothing is half-written: a file gets its name when it is whole.
+
+## What breaks, and what then
+
+When something goes wrong in one process, all of them end, each with a sentence that says
+what it was. To wait for ever would be worse. What the others see, and how soon, stands in
+the module that watches them:
+"""
+
+# %% tags=["active-ipynb"]
+r"""
+from gcvit import processes
+
+print(processes.__doc__.partition("from the last whole epoch:")[2])
+print(f"FAREWELL is {processes.FAREWELL} s, PATIENCE {processes.PATIENCE} s.")
+"""
+
+# %% [markdown]
+r"""
+Then start the same program again, on what is left.
+
+Three things are up to you:
+
+- **One folder.** All processes need the run's folder on a drive that each of them sees. `fine_tune` looks, and refuses another.
+- **Callbacks of your own** run in every process. One that writes a file asks `gcvit.processes.rank() == 0` before.
+- **Saving.** `model.save` in one process alone waits for the others. `best.keras` in the run's folder is there without it.
+
+A cluster asks a program to end with the signal SIGTERM, and kills it some seconds later.
+JAX takes that signal for itself, so a process goes on until it is killed. It loses the
+epoch that it was in.
+
+## Answers for a folder
+
+A trained model answers for a folder of any size. Each process reads its share, and one
+file comes out, with a row for each picture. What cannot be read has a row, too, which says
+why. A call that was cut goes on: no row twice, none missing.
+"""
+
+# %% tags=["active-ipynb", "nbval-ignore-output"]
+r"""
+import contextlib
+
+(folder / "flowers" / "roses" / "broken.png").write_bytes(b"no picture")
+with contextlib.chdir(folder):
+    gcvit.predict_folder("cut/best.keras", "flowers", "answers.csv")
+rows = (folder / "answers.csv").read_text().splitlines()
+assert len(rows) == 1 + 41
+for row in [*rows[:3], *[row for row in rows if "broken" in row]]:
+    print(row[:75])
+"""
+
+# %% [markdown]
+r"""
+With the three lines before it, the same call shares the folder among processes.
+[`benchmarks/answers.py`](https://github.com/gcvit-book/gcvit-book/blob/main/benchmarks/answers.py)
+measures what reading costs beside the model
+([the table](https://github.com/gcvit-book/gcvit-book/blob/main/benchmarks/answers.md)).
 
 ## A model that one device cannot hold
 
@@ -322,7 +485,8 @@ puts in what has to be sent
 
 # %% tags=["active-ipynb"]
 r"""
-kernels = [w for w in model.weights if w.path.endswith("kernel")]
+nano = gcvit.from_pretrained("nano")
+kernels = [w for w in nano.weights if w.path.endswith("kernel")]
 last = [w for w in kernels if "level_3/block_" in w.path][-4:]
 for weight in [*kernels[:1], *last, kernels[-1]]:
     print(f"{weight.path:60}{tuple(weight.shape)}")
@@ -388,16 +552,17 @@ The program lets `nano` answer eight images, whole and cut, and counts what lies
 
 # %% tags=["active-ipynb"]
 r"""
-cut = f'''
+cut = '''
 import collections
 import json
 
 import keras
+import numpy as np
 from keras import distribution
 
 import gcvit
 from gcvit.scale import layout_map
-{batch}
+
 
 def count(variables):
     sizes = collections.Counter()
@@ -407,9 +572,13 @@ def count(variables):
     return dict(sizes)
 
 
+random = np.random.default_rng(0)
+images = random.normal(size=(8, 64, 64, 3)).astype("float32")
+
+
 def answers():
     model = gcvit.from_pretrained("nano")
-    return model, model.predict(images[:8], verbose=0)
+    return model, model.predict(images, verbose=0)
 
 
 _, expected = answers()
@@ -437,7 +606,7 @@ import json
 
 held, averages, *both = json.loads(finish(started))
 expected, found = map(np.array, both)
-whole = sum(weight.nbytes for weight in model.get_weights())
+whole = sum(weight.nbytes for weight in nano.get_weights())
 print(f"one device holds {whole:,} bytes of weights; with four,")
 for device, size in held.items():
     print(f"{device} holds {size:,}, {size / whole:.1%}, ", end="")
@@ -627,30 +796,6 @@ What the prediction leaves out:
 - **Latency and traffic.** Many small messages cost more than their bytes, and links are shared.
 - **The utilisation**, which is a guess. Small models reach less.
 
-## Answers for a folder
-
-A trained model answers for a folder of any size, on all devices, with the same three
-lines before it:
-
-```python
-gcvit.predict_folder("mine.keras", "many pictures", "answers.csv")
-```
-
-Each process reads its share. One file comes out, with a row for each picture, and a reason
-for each picture that cannot be read.
-
-## A run that is cut
-
-A cut run goes on from its last whole epoch if the same program is started again, as on
-one device. Which picture is next depends on the seed and the epoch, not on the devices. So a
-run that began on eight devices goes on with four, or with one, with the same batches.
-
-## What breaks, and what then
-
-Many devices break more often than one. When something goes wrong in one process, all end,
-each with a sentence that says what it was; a process that waits for ever would be worse.
-Then start the same program again.
-
 ## Summary
 
 - `DataParallel` cuts the batch; the mean of the devices' gradients is the batch's gradient, if the parts are equal.
@@ -686,7 +831,7 @@ for shape in ((1, 3), (2, 4)):
     mesh = keras.distribution.DeviceMesh(shape, ("batch", "model"), devices)
     layouts = layout_map(mesh)
     uneven = []
-    for weight in model.weights:
+    for weight in nano.weights:
         layout = layouts[weight.path]
         axes = layout.axes if layout else ()
         cut_sizes = [n for n, axis in zip(weight.shape, axes) if axis]

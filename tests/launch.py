@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# As in `conftest.py`: the time goes into compiling, not into computing.
+# The time goes into compiling, not into computing. What is compiled once is
+# kept, for as long as the environment says, or else the tests run.
 CACHE = tempfile.TemporaryDirectory()
+KEPT = "JAX_COMPILATION_CACHE_DIR"
 QUICK = (
     "--xla_backend_optimization_level=0"
     " --xla_llvm_disable_expensive_passes=true"
@@ -42,6 +44,17 @@ def free_address():
         return f"127.0.0.1:{found.getsockname()[1]}"
 
 
+def environment(devices=1):
+    """Give the variables of a process that compiles quickly, on JAX's devices."""
+    count = f"--xla_force_host_platform_device_count={devices}"
+    return os.environ | {
+        "XLA_FLAGS": f"{QUICK} {count}",
+        KEPT: os.environ.get(KEPT, CACHE.name),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
 def start(program, count=1, devices=1, ranks=None, patience=60, **variables):
     """Start a program in several processes.
 
@@ -57,16 +70,10 @@ def start(program, count=1, devices=1, ranks=None, patience=60, **variables):
         A list of `subprocess.Popen`, their output and errors in one pipe.
     """
     address = free_address()
-    environment = os.environ | {
-        "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}",
-        "JAX_COMPILATION_CACHE_DIR": CACHE.name,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONPATH": str(ROOT),
-    }
     return [
         subprocess.Popen(
             [sys.executable, "-c", JOIN + program],
-            env=environment
+            env=environment(devices)
             | {"TEST_PROCESSES": f"{address} {count} {rank} {patience}"}
             | variables,
             stdout=subprocess.PIPE,

@@ -138,7 +138,6 @@ def launched(tmp_folder):
     draw(tmp_folder / "other", COUNTS | {"dusk": 10})
 
     def launch(name, count, devices, killed_in=-1, more=""):
-        flags = f"--xla_force_host_platform_device_count={devices}"
         return start(
             TRAIN + more,
             count,
@@ -147,11 +146,7 @@ def launched(tmp_folder):
             PICTURES=str(tmp_folder / "pictures"),
             OTHER=str(tmp_folder / "other"),
             KILLED_IN=str(killed_in),
-            JAX_COMPILATION_CACHE_DIR=str(tmp_folder / "compiled"),
-            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
             TF_CPP_MIN_LOG_LEVEL="3",
-            # What is trained for seconds is not worth compiling well.
-            XLA_FLAGS=f"{flags} --xla_backend_optimization_level=0",
         )
 
     return launch

@@ -34,10 +34,12 @@ if shape:
         distribution.ModelParallel(layout_map=layout_map(mesh))
     )
 random = np.random.default_rng(0)
-images = random.normal(size=(8, 64, 64, 3)).astype("float32")
-model = gcvit.from_pretrained("nano")
-for part in (model.patch_embed, *model.levels[:3]):  # compiled in less time
-    part.trainable = False
+images = random.normal(size=(8, 32, 32, 3)).astype("float32")
+keras.utils.set_random_seed(0)
+model = gcvit.GCViT(  # two levels have all kinds of weights
+    (4, 4), 32, (2, 2), (1, 2), path_drop=0, num_classes=8
+)
+model.build((None, 32, 32, 3))
 model.compile("adam", "sparse_categorical_crossentropy")
 labels = np.arange(8)
 losses = [float(model.train_on_batch(images, labels)) for step in range(2)]
@@ -89,14 +91,10 @@ def test_a_mesh_without_the_axis_is_refused():
 def found():
     """Losses, bytes and answers: of one device, of two kinds of meshes."""
     pytest.importorskip("jax", reason="keras.distribution is JAX's")
-    flags = "--xla_force_host_platform_device_count=4 "
-    flags += "--xla_backend_optimization_level=0"
     started = [
         process
         for shape in ([], [1, 4], [2, 2])
-        for process in launch.start(
-            STEPS, XLA_FLAGS=flags, MESH=json.dumps(shape)
-        )
+        for process in launch.start(STEPS, devices=4, MESH=json.dumps(shape))
     ]
     ended = launch.finish(started, seconds=400)
     assert [code for code, _ in ended] == [0, 0, 0], ended
@@ -114,8 +112,9 @@ def test_a_cut_model_trains_and_answers_as_the_whole_one(found, number):
 
 def test_each_device_holds_its_part(found):
     whole, four, two = (np.array(held) for _, held, _ in found)
-    assert (four < 0.29 * whole).all()  # the averages, too
-    assert (two < 0.53 * whole).all()
+    # 5.7 % are whole on each. The averages are cut, too.
+    assert (four < 0.293 * whole).all()
+    assert (two < 0.529 * whole).all()
 
 
 # === PyTorch ===

@@ -1,7 +1,6 @@
 """The Python in the README and on the front page runs as it stands."""
 
 import ast
-import os
 import re
 import socket
 import subprocess
@@ -12,7 +11,7 @@ import keras
 import nbformat
 import numpy as np
 import pytest
-from launch import finish, free_address
+from launch import environment, finish, free_address
 
 import gcvit
 from gcvit import dense, downloads, flowers, variants
@@ -123,11 +122,13 @@ def test_the_recipe_trains_and_another_process_classifies(little_nano):
 
 
 LITTLE = """
+from pathlib import Path
+
 import gcvit
 from gcvit import downloads, flowers, variants
 
 variants.VARIANTS["nano"] = {settings}
-downloads.find = lambda address: "little.weights.h5"
+downloads.find = lambda address: Path("little.weights.h5")
 flowers.fine_tune.__kwdefaults__ |= {{"head_epochs": 0, "epochs": 1}}
 """
 
@@ -156,7 +157,7 @@ def test_the_readme_trains_in_one_process_and_in_two(
             started.append(
                 subprocess.Popen(
                     [sys.executable, "-c", program],
-                    env=os.environ | variables | {"PYTHONPATH": str(ROOT)},
+                    env=environment() | variables,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
