@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest 0dae9135. To carry an edit back:
+# Generated from book/scale.ipynb, digest 994e6c72. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -88,12 +88,13 @@ def start(program, processes=1, devices=1, backend="jax"):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{found.getsockname()[1]}"
+    count = f"--xla_force_host_platform_device_count={devices}"
     variables = COMPILED | os.environ
     variables |= {
         "KERAS_BACKEND": backend,
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
         "KERAS_DISTRIBUTION_NUM_PROCESSES": str(processes),
-        "XLA_FLAGS": f"{QUICK}--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": QUICK + count,
     }
     return [
         subprocess.Popen(
@@ -489,7 +490,7 @@ nano = gcvit.from_pretrained("nano")
 kernels = [w for w in nano.weights if w.path.endswith("kernel")]
 last = [w for w in kernels if "level_3/block_" in w.path][-4:]
 for weight in [*kernels[:1], *last, kernels[-1]]:
-    print(f"{weight.path:60}{tuple(weight.shape)}")
+    print(f"{weight.path:64}{tuple(weight.shape)}")
 """
 
 # %% [markdown]
