@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest 994e6c72. To carry an edit back:
+# Generated from book/scale.ipynb, digest d9f5c32d. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -46,7 +46,7 @@ gcvit.fine_tune(model, train, validation, "my run")
 ```
 
 `keras.distribution` needs JAX: `KERAS_BACKEND=jax python train.py`. The other backends
-have [means of their own](#other-backends). On eight machines, start the same program on
+have means of their own, below. On eight machines, start the same program on
 each. Four variables say who is who; this is the first machine of the eight:
 
 ```shell
