@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest d9f5c32d. To carry an edit back:
+# Generated from book/scale.ipynb, digest 08d28211. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -63,7 +63,7 @@ program below runs in processes of its own, since a process has one backend and 
 number of devices. These two functions start it, and wait for it.
 """
 
-# %% mystnb={"code_prompt_hide": "Hide how programs are started", "code_prompt_show": "Show how programs are started"} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide what programs need", "code_prompt_show": "Show what programs need"} tags=["active-ipynb", "hide-input"]
 r"""
 import os
 import socket
