@@ -1,0 +1,109 @@
+"""What a suite of tests must come to: a plugin of pytest.
+
+A test marked `needs_cifar10` is skipped where CIFAR-10 may be absent, and fails
+where it may not: see `tools/presence.py`, also for the other names.
+
+`--suite jax` says which suite is run. What has passed and what was skipped is
+then printed, and held against `tests/expected_counts.json`: in CI a difference
+is an error. Tests skipped for what may be absent count as passed there.
+`--write-counts` stores the counts anew: make test PYTEST_ADDOPTS=--write-counts
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tools import presence
+
+STORED = Path(__file__).parents[1] / "tests" / "expected_counts.json"
+ABSENT = "absent: "
+LINES = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("suites")
+    group.addoption("--suite", help="name of the suite, as it is stored")
+    group.addoption("--write-counts", action="store_true")
+
+
+def pytest_configure(config):
+    for name, remedy in presence.REMEDIES.items():
+        line = f"needs_{name}: skipped or failed without it; {remedy}"
+        config.addinivalue_line("markers", line)
+
+
+def pytest_runtest_setup(item):
+    for name in presence.FINDERS:
+        if not item.get_closest_marker(f"needs_{name}"):
+            continue
+        if presence.is_there(name):
+            continue
+        if presence.may_be_absent(name):
+            pytest.skip(f"{ABSENT}{name}; {presence.REMEDIES[name]}")
+        pytest.fail(presence.remedy(name), pytrace=False)
+
+
+def count(config):
+    """Count what has passed, was skipped, and was skipped as absent."""
+    stats = config.pluginmanager.get_plugin("terminalreporter").stats
+    skipped = [str(report.longrepr) for report in stats.get("skipped", [])]
+    absent = sum(ABSENT in reason for reason in skipped)
+    return {
+        "passed": len(stats.get("passed", [])),
+        "skipped": len(skipped) - absent,
+        "absent": absent,
+    }
+
+
+def as_stored(counts):
+    """Give the counts as if nothing were absent."""
+    passed = counts["passed"] + counts["absent"]
+    return {"passed": passed, "skipped": counts["skipped"]}
+
+
+def store(suite, counts):
+    """Write a suite's counts."""
+    stored = json.loads(STORED.read_text()) if STORED.exists() else {}
+    stored[suite] = as_stored(counts)
+    text = json.dumps(dict(sorted(stored.items())), indent=2)
+    STORED.write_text(f"{text}\n")
+
+
+def difference(suite, counts):
+    """Say what is not as stored; `None` if all is."""
+    expected = json.loads(STORED.read_text()).get(suite)
+    found = as_stored(counts)
+    if found == expected:
+        return None
+    return (
+        f"{STORED.name} says {json.dumps(expected)}. If it is to be "
+        f'{json.dumps(found)}, write so, under "{suite}".'
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    """Judge the counts, in the process that has all reports."""
+    config = session.config
+    suite = config.getoption("--suite")
+    if not suite or hasattr(config, "workerinput"):
+        return
+    counts = count(config)
+    lines = [f"{suite}: {json.dumps(counts)}"]
+    if config.getoption("--write-counts"):
+        store(suite, counts)
+    wrong = difference(suite, counts)
+    if wrong:
+        lines.append(wrong)
+    if wrong and "CI" in os.environ and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    config.stash[LINES] = lines
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if LINES in config.stash:
+        terminalreporter.section("suite")
+        for line in config.stash[LINES]:
+            terminalreporter.write_line(line)
