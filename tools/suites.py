@@ -6,7 +6,8 @@ where it may not: see `tools/presence.py`, also for the other names.
 `--suite jax` says which suite is run. What has passed and what was skipped is
 then printed, and held against `tests/expected_counts.json`: in CI a difference
 is an error. Tests skipped for what may be absent count as passed there.
-`--write-counts` stores the counts anew: make test PYTEST_ADDOPTS=--write-counts
+`GCVIT_WRITE_COUNTS=1 make test` stores what was counted; with `bash .ci/run` it
+does for all suites.
 """
 
 import json
@@ -25,7 +26,6 @@ LINES = pytest.StashKey()
 def pytest_addoption(parser):
     group = parser.getgroup("suites")
     group.addoption("--suite", help="name of the suite, as it is stored")
-    group.addoption("--write-counts", action="store_true")
 
 
 def pytest_configure(config):
@@ -92,7 +92,7 @@ def pytest_sessionfinish(session):
         return
     counts = count(config)
     lines = [f"{suite}: {json.dumps(counts)}"]
-    if config.getoption("--write-counts"):
+    if "GCVIT_WRITE_COUNTS" in os.environ:
         store(suite, counts)
     wrong = difference(suite, counts)
     if wrong:
