@@ -142,7 +142,7 @@ lock: .venv/ready
 
 # The wheel and the source archive of the last commit in dist/, checked.
 release: .venv/ready
-	$(BIN)/python tools/release.py $(OPTIONS)
+	$(BIN)/python tools/release.py
 
 clean:
 	rm -rf _build build dist .venv .venv-jax .venv-torch .venv-oldest \

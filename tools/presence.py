@@ -68,8 +68,8 @@ def is_there(name):
 def remedy(name):
     """Say what would bring a thing, or let it be missing."""
     return (
-        f"{name} is absent: {REMEDIES[name]}; or, if it may be absent, name it "
-        "in GCVIT_MAY_BE_ABSENT."
+        f"{name} is absent: {REMEDIES[name]}; or, if it may be absent, name "
+        "it in GCVIT_MAY_BE_ABSENT."
     )
 
 

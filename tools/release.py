@@ -1,10 +1,12 @@
 """Build the wheel and the source archive of the last commit, and check them.
 
-    python tools/release.py [TAG]
+    python tools/release.py
+    python tools/release.py --changes
 
 They are in `dist/`, and always the same, to the byte: made from the files that
-git has, with the time of the commit. With a tag, such as v0.2.0, it has to be
-this version's.
+git has, with the time of the commit. If the environment variable TAG is set,
+such as v0.2.0, it has to be this version's. `--changes` prints what the
+changelog says of this version.
 """
 
 import gzip
@@ -139,7 +141,10 @@ def differences(wheel, archive):
 
 
 def main():
-    reason = why_not(sys.argv[1] if len(sys.argv) > 1 else None)
+    if sys.argv[1:] == ["--changes"]:
+        print(changes(version()))
+        return
+    reason = why_not(os.environ.get("TAG"))
     if reason:
         sys.exit(reason)
     folder = ROOT / "dist"

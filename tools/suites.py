@@ -1,24 +1,22 @@
 """What a suite of tests must come to: a plugin of pytest.
 
-A test marked `needs_cifar10` is skipped where CIFAR-10 may be absent, and fails
-where it may not: see `tools/presence.py`, also for the other names.
+A test marked `needs_cifar10` is skipped where CIFAR-10 may be absent, and
+fails where it may not: see `tools/presence.py`, also for the other names.
 
 `--suite jax` says which suite is run. What has passed and what was skipped is
 then printed, and held against `tests/expected_counts.json`: in CI a difference
 is an error. Tests skipped for what may be absent count as passed there.
-`GCVIT_WRITE_COUNTS=1 make test` stores what was counted; with `bash .ci/run` it
-does for all suites.
+`GCVIT_WRITE_COUNTS=1 make test` stores what was counted; with `bash .ci/run`
+it does for all suites.
 """
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 
 from tools import presence
 
-STORED = Path(__file__).parents[1] / "tests" / "expected_counts.json"
 ABSENT = "absent: "
 LINES = pytest.StashKey()
 
@@ -63,22 +61,22 @@ def as_stored(counts):
     return {"passed": passed, "skipped": counts["skipped"]}
 
 
-def store(suite, counts):
+def store(path, suite, counts):
     """Write a suite's counts."""
-    stored = json.loads(STORED.read_text()) if STORED.exists() else {}
+    stored = json.loads(path.read_text())
     stored[suite] = as_stored(counts)
     text = json.dumps(dict(sorted(stored.items())), indent=2)
-    STORED.write_text(f"{text}\n")
+    path.write_text(f"{text}\n")
 
 
-def difference(suite, counts):
+def difference(path, suite, counts):
     """Say what is not as stored; `None` if all is."""
-    expected = json.loads(STORED.read_text()).get(suite)
+    expected = json.loads(path.read_text()).get(suite)
     found = as_stored(counts)
     if found == expected:
         return None
     return (
-        f"{STORED.name} says {json.dumps(expected)}. If it is to be "
+        f"{path.name} says {json.dumps(expected)}. If it is to be "
         f'{json.dumps(found)}, write so, under "{suite}".'
     )
 
@@ -90,16 +88,15 @@ def pytest_sessionfinish(session):
     suite = config.getoption("--suite")
     if not suite or hasattr(config, "workerinput"):
         return
+    path = config.rootpath / "tests" / "expected_counts.json"
     counts = count(config)
-    lines = [f"{suite}: {json.dumps(counts)}"]
     if "GCVIT_WRITE_COUNTS" in os.environ:
-        store(suite, counts)
-    wrong = difference(suite, counts)
-    if wrong:
-        lines.append(wrong)
+        store(path, suite, counts)
+    wrong = difference(path, suite, counts)
     if wrong and "CI" in os.environ and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    config.stash[LINES] = lines
+    lines = [f"{suite}: {json.dumps(counts)}", wrong]
+    config.stash[LINES] = list(filter(None, lines))
 
 
 def pytest_terminal_summary(terminalreporter, config):
