@@ -6,6 +6,9 @@ BIN := .venv/bin
 # Python compiles a file when it is imported; of those that are installed, most
 # never are.
 INSTALL := -m pip install --quiet --no-compile
+# pip holds all that it installs against hashes, or nothing. Where other builds of
+# PyTorch than the registry's are allowed, the lock gives the versions alone.
+VERSIONS := sed -e '/--hash=/d' -e 's/ \\$$//' requirements.lock
 LAYER_TESTS := --numprocesses 2 --dist worksteal \
 	tests/test_sizes.py tests/test_arguments.py tests/test_layers.py \
 	tests/test_window_attention.py tests/test_block.py tests/test_level.py \
@@ -27,7 +30,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Keras's own Conv2D refuses an empty batch, or gives it another shape.
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapter chapters maps tables stamp benchmark lock clean
+.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapter chapters maps tables stamp benchmark lock release clean
 
 book: .venv/ready
 	$(BIN)/python tools/build_book.py
@@ -43,33 +46,37 @@ serve: book
 test: .venv/ready
 	KERAS_BACKEND=tensorflow GCVIT_WEIGHTS=$(CURDIR)/gcvit/data \
 		GCVIT_FLOWERS=drawn $(BIN)/python -m pytest --nbval --nbval-current-env \
-		--numprocesses 2 --dist loadfile --no-loadscope-reorder book tests
+		--numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--suite test book tests
 
-# The built book in Chromium, which is skipped where there is none. Screenshots
-# are in _build/screenshots. The other tests' conftest.py would import Keras.
+# The built book in Chromium. Screenshots are in _build/screenshots. The other
+# tests' conftest.py would import Keras.
 site-test: book
 	$(BIN)/python -m pytest tests/site --confcutdir tests/site \
-		--numprocesses 2 --dist worksteal
+		--numprocesses 2 --dist worksteal --suite site
 
 # The layers on each backend, and on the oldest stack that the package declares,
 # which loads checkpoints, too. The others do in `make test-checkpoints`.
 test-backends: test-tensorflow test-jax test-torch test-oldest
 
 test-tensorflow: .venv/ready
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(LAYER_TESTS)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(LAYER_TESTS) \
+		--suite tensorflow
 
 test-oldest: .venv-oldest/ready
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest $(LAYER_TESTS) \
-		$(LOADING_TESTS) $(FLOWERS_TESTS) $(RUNS_TESTS)
+		$(LOADING_TESTS) $(FLOWERS_TESTS) $(RUNS_TESTS) --suite oldest
 
 # PyTorch's files can be read under every backend, if PyTorch is there too. What
 # needs no PyTorch, `make test` loads with TensorFlow; the rest has a condition.
 test-checkpoints: .venv-torch/ready
 	KERAS_BACKEND=tensorflow .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(LOADING_TESTS) -m skipif
+		--numprocesses 2 --dist worksteal $(LOADING_TESTS) -m skipif \
+		--suite checkpoints-tensorflow
 	for backend in jax torch; do \
 		KERAS_BACKEND=$$backend .venv-torch/bin/python -m pytest \
-			--numprocesses 2 --dist worksteal $(LOADING_TESTS) || exit 1; \
+			--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
+			--suite checkpoints-$$backend || exit 1; \
 	done
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
@@ -79,13 +86,21 @@ test-checkpoints: .venv-torch/ready
 test-flowers: .venv-torch/ready
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
-		tests/test_exporting.py
+		tests/test_exporting.py --suite flowers-jax
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
-		tests/test_exporting.py
+		tests/test_exporting.py --suite flowers-torch
+
+# Tomorrow's Keras, with the newest of all else: not pinned, and not counted.
+test-nightly: .venv-nightly/ready
+	for backend in jax torch; do \
+		KERAS_BACKEND=$$backend .venv-nightly/bin/python -m pytest \
+			$(LAYER_TESTS) || exit 1; \
+	done
 
 test-%: .venv-%/ready
-	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(LAYER_TESTS)
+	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(LAYER_TESTS) \
+		--suite $*
 
 # Regenerate the modules, rerun the chapters, store their outputs.
 # NAMES="block level" takes these chapters only.
@@ -116,20 +131,26 @@ benchmark: .venv-benchmarks/ready
 	.venv-benchmarks/bin/python benchmarks/speed.py
 	.venv-benchmarks/bin/python benchmarks/parts.py
 
-# Pin the newest versions that pyproject.toml allows.
+# Pin what pyproject.toml asks for. Versions stay as they are pinned:
+# OPTIONS=--upgrade takes the newest, "OPTIONS=--upgrade-package keras" of one.
 lock: .venv/ready
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--extra site --no-header --no-annotate --no-emit-index-url \
-		--no-emit-package gcvit-book --output-file requirements.lock \
-		pyproject.toml
+		--no-emit-package gcvit-book --generate-hashes $(OPTIONS) \
+		--output-file requirements.lock pyproject.toml
+
+# The wheel and the source archive of the last commit in dist/, checked.
+release: .venv/ready
+	$(BIN)/python tools/release.py
 
 clean:
-	rm -rf _build build .venv .venv-jax .venv-torch .venv-oldest .venv-benchmarks
+	rm -rf _build build dist .venv .venv-jax .venv-torch .venv-oldest \
+		.venv-nightly .venv-benchmarks
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(INSTALL) --requirement requirements.lock
+	$(BIN)/python $(INSTALL) --require-hashes --requirement requirements.lock
 	$(BIN)/python $(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -137,24 +158,27 @@ clean:
 .venv-jax/ready .venv-torch/ready: .venv-%/ready: \
 		tests/backends/%.txt requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv-$*
+	$(VERSIONS) > .venv-$*/versions.txt
 	.venv-$*/bin/python $(INSTALL) --requirement tests/backends/$*.txt \
-		--constraint requirements.lock
+		--constraint .venv-$*/versions.txt
 	.venv-$*/bin/python $(INSTALL) --no-deps --editable .
 	touch $@
 
 .venv-benchmarks/ready: benchmarks/requirements.txt benchmarks/peers.txt \
 		requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv-benchmarks
+	$(VERSIONS) > .venv-benchmarks/versions.txt
 	.venv-benchmarks/bin/python $(INSTALL) \
 		--requirement benchmarks/requirements.txt \
-		--constraint requirements.lock
+		--constraint .venv-benchmarks/versions.txt
 	.venv-benchmarks/bin/python $(INSTALL) --no-deps \
 		--requirement benchmarks/peers.txt
 	.venv-benchmarks/bin/python $(INSTALL) --no-deps --editable .
 	touch $@
 
-.venv-oldest/ready: tests/backends/oldest.txt pyproject.toml
-	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python $(INSTALL) --requirement tests/backends/oldest.txt
-	.venv-oldest/bin/python $(INSTALL) --no-deps --editable .
+.venv-oldest/ready .venv-nightly/ready: .venv-%/ready: \
+		tests/backends/%.txt pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python $(INSTALL) --requirement tests/backends/$*.txt
+	.venv-$*/bin/python $(INSTALL) --no-deps --editable .
 	touch $@

@@ -25,7 +25,7 @@ from helpers import DATA, PACKAGE_DATA
 
 import gcvit
 
-pytest_plugins = ["checkpoint_files"]  # fixtures
+pytest_plugins = ["checkpoint_files", "tools.suites"]
 
 CHECKPOINTS = {
     "ref_small": PACKAGE_DATA / "official_small.keras",

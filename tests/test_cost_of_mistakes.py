@@ -1,7 +1,6 @@
 """What known mistakes cost `nano` is measured, and recorded as measured."""
 
 import json
-import os
 
 import keras
 import numpy as np
@@ -69,10 +68,7 @@ def test_figures():
     }
 
 
-@pytest.mark.skipif(
-    "CIFAR10_DIR" not in os.environ,
-    reason="set CIFAR10_DIR to a folder with cifar10_jpeg.npz",
-)
+@pytest.mark.needs_cifar10
 def test_the_first_thousand_images_again(record):
     images, labels = train_nano.load_cifar10("test")
     # The two that change the most answers: the others take as long.

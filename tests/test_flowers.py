@@ -1,6 +1,6 @@
 """Flowers: the three sources, and fine-tuning."""
 
-import os
+import importlib.util
 import subprocess
 import sys
 import urllib.request
@@ -67,14 +67,12 @@ def test_tf_flowers_by_name_never_has_a_stand_in(no_network):
         flowers.load_flowers("tf_flowers")
 
 
+@pytest.mark.needs_tf_flowers
 @pytest.mark.skipif(
-    "TFDS_DATA_DIR" not in os.environ,
-    reason="set TFDS_DATA_DIR to a folder with tf_flowers prepared",
+    importlib.util.find_spec("tensorflow_datasets") is None,
+    reason="tf_flowers takes TensorFlow Datasets",
 )
 def test_tf_flowers_has_its_published_splits():
-    pytest.importorskip(
-        "tensorflow_datasets", reason="tf_flowers takes TensorFlow Datasets"
-    )
     train, validation, names = flower_sources.read_tf_flowers()
     assert names == ["dandelion", "daisy", "tulips", "sunflowers", "roses"]
     assert (len(train), len(validation)) == (3303, 367)

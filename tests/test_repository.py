@@ -41,20 +41,39 @@ def test_the_conda_environment_is_the_locked_one():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *conda, pip = environment["dependencies"]
     assert conda == ["python=3.11", "pip"]
-    assert pip == {"pip": ["-r requirements.lock", "-e ."]}
+    assert pip == {"pip": ["-r requirements.lock"]}
     assert PROJECT["requires-python"] == ">=3.11"
 
 
-def test_the_lock_pins_everything_and_names_no_registry():
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    assert all(re.match(r"[\w.-]+==[\w.]+( ;.+)?$", line) for line in lines)
-    pinned = {re.split("==", line)[0] for line in lines}
+def test_the_lock_pins_everything_with_hashes_and_names_no_registry():
+    text = (ROOT / "requirements.lock").read_text()
+    entries = text.replace(" \\\n    ", " ").splitlines()
+    form = r"([\w.-]+)==[\w.]+( ; [^#]+?)?( --hash=sha256:[0-9a-f]{64})+"
+    found = [re.fullmatch(form, entry) for entry in entries]
+    assert all(found)
+    pinned = {entry[1] for entry in found}
     wanted = [
         re.match(r"[\w-]+", requirement).group()
         for extra in PROJECT["optional-dependencies"].values()
         for requirement in extra
     ]
     assert set(wanted) - {"gcvit-book"} <= pinned, "run: make lock"
+
+
+def test_other_environments_get_the_locks_versions_without_hashes():
+    """pip takes no requirement without a hash where a constraint has one."""
+    command = re.search(
+        r"^VERSIONS := (.+)$", (ROOT / "Makefile").read_text(), re.M
+    )[1].replace("$$", "$")
+    versions = subprocess.check_output(
+        ["sh", "-c", command], cwd=ROOT, text=True
+    )
+    lock = (ROOT / "requirements.lock").read_text()
+    assert len(versions.splitlines()) == len(re.findall(r"^\S", lock, re.M))
+    assert all(
+        re.fullmatch(r"[\w.-]+==[\w.]+( ; [^\\]+)?", line)
+        for line in versions.splitlines()
+    )
 
 
 def test_the_changelog_opens_with_this_version():
@@ -92,12 +111,16 @@ FOLDERS = {
 @pytest.fixture
 def ci_run(tmp_path):
     """Runs .ci/run where `make` says which folders it was given."""
-    (tmp_path / "repository/.ci").mkdir(parents=True)
-    (tmp_path / "bin").mkdir()
+    for folder in ("repository/.ci", "repository/.venv/bin", "bin"):
+        (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / ".ci" / "run", tmp_path / "repository/.ci")
     say = "\n".join(f'echo "{name}=${{{name}-}}"' for name in FOLDERS)
-    for name, script in {"make": say, "chromium": ""}.items():
-        program = tmp_path / "bin" / name
+    for name, script in {
+        "bin/make": say,
+        "bin/chromium": "",
+        "repository/.venv/bin/python": "",
+    }.items():
+        program = tmp_path / name
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
 

@@ -1,7 +1,6 @@
 """The checkpoint that comes with the package recognises what it should."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +45,7 @@ def test_chelsea_is_a_cat(nano):
     assert best[0] == "cat"
 
 
-@pytest.mark.skipif(
-    "CIFAR10_DIR" not in os.environ,
-    reason="set CIFAR10_DIR to a folder with cifar10_jpeg.npz",
-)
+@pytest.mark.needs_cifar10
 def test_accuracy_on_the_first_thousand_test_images(nano):
     images, labels = train_nano.load_cifar10("test")
     images, labels = images[:1000], labels[:1000]

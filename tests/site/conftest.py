@@ -1,6 +1,5 @@
 """The built book, served on this machine, and a Chromium that reads it."""
 
-import shutil
 import subprocess
 import threading
 from functools import partial
@@ -10,16 +9,20 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tools import presence
 from tools.build_book import ROOT, SITE
 
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-)
+pytest_plugins = ["tools.suites"]
+
 # No name but this machine's own leads anywhere.
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what is read in the browser."""
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker(pytest.mark.needs_chromium)
 
 
 class Files(SimpleHTTPRequestHandler):
@@ -56,15 +59,9 @@ def tracked():
 
 @pytest.fixture(scope="session")
 def browser():
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(
-            "no Chromium on this machine: install Debian's package chromium, "
-            "or Google Chrome"
-        )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program, args=[OFFLINE]
+            executable_path=presence.find_chromium(), args=[OFFLINE]
         )
         yield browser
         browser.close()
