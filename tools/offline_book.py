@@ -31,16 +31,21 @@ def content(name):
     return data
 
 
-def main():
-    paths = sorted(path for path in SITE.rglob("*") if path.is_file())
-    names = [path.relative_to(SITE).as_posix() for path in paths]
-    with ZipFile(ARCHIVE, "w") as archive:
+def pack(path):
+    """Pack the site into an archive."""
+    files = sorted(file for file in SITE.rglob("*") if file.is_file())
+    names = [file.relative_to(SITE).as_posix() for file in files]
+    with ZipFile(path, "w") as archive:
         for name in names:
             if not name.startswith(FETCHED):
-                # The time of each entry is the same: ZipInfo's first one.
+                # Each entry has the same time: ZipInfo's first one.
                 entry = ZipInfo(f"{FOLDER}/{name}")
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, content(name), ZIP_DEFLATED)
+
+
+def main():
+    pack(ARCHIVE)
     print(f"The archive is at {ARCHIVE.as_uri()}")
     print(f"Unpack it, and open {FOLDER}/index.html")
 

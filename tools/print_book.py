@@ -178,7 +178,10 @@ def assembled():
         titles[name], texts[name], taken = one_page_of(page)
         if taken:
             answers += f"<h2>{html.escape(titles[name])}</h2>\n{taken}"
-    titles["answers"], texts["answers"] = "Answers", f"<h1>Answers</h1>{answers}"
+    titles["answers"], texts["answers"] = (
+        "Answers",
+        f"<h1>Answers</h1>{answers}",
+    )
     # The line at the foot of each page says which chapter it is.
     feet = "".join(
         f'@page {name} {{ @bottom-left {{ content: "{title}"; }} }}\n'
@@ -220,7 +223,9 @@ def print_pdf():
         browser = playwright.chromium.launch(executable_path=picture.browser())
         page = browser.new_page(java_script_enabled=False)
         page.goto(PAPER.as_uri())
-        page.pdf(path=PDF, outline=True, tagged=True, prefer_css_page_size=True)
+        page.pdf(
+            path=PDF, outline=True, tagged=True, prefer_css_page_size=True
+        )
         browser.close()
 
 

@@ -75,9 +75,22 @@ def policy(html, name, styles):
     )
 
 
+def styles_first(html):
+    """Move the styles of figures into the head.
+
+    What was searched for is highlighted wherever it stands, in a style of the
+    text, too: then its hash is another, and the figure would lose its style.
+    """
+    head, end, body = html.partition("</head>")
+    form = r"<style[^>]*>.*?</style>\n?"
+    styles = dict.fromkeys(re.findall(form, body, re.DOTALL))
+    body = re.sub(form, "", body, flags=re.DOTALL)
+    return head + "".join(styles) + end + body
+
+
 def guarded(html, policy):
     """Put its policy into a page, before anything that it holds for."""
-    html = re.sub(ATTRIBUTES, "", html)
+    html = styles_first(re.sub(ATTRIBUTES, "", html))
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     # The page that leads to the first one has no head.
     beginning = re.search(r'<meta charset="[^"]*" ?/?>', html)

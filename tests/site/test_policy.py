@@ -116,3 +116,13 @@ def test_the_buttons_without_attributes_work(open_page):
     page.locator(".btn-fullscreen-button").click()
     page.wait_for_function("document.fullscreenElement")
     assert not page.errors
+
+
+def test_a_word_that_was_found_breaks_no_style(open_page):
+    page = open_page("search")
+    page.goto(f"{page.url}?q=relative+position")
+    results = page.locator("#search-results")
+    results.get_by_role("link", name="Window attention").first.click()
+    page.locator("article .highlighted").first.wait_for()
+    page.locator("figure.relative_position_index.ready").wait_for()
+    assert not page.errors
