@@ -1,4 +1,4 @@
-# make book · make test · make site-test · make test-backends · make test-checkpoints · make chapters · make serve …
+# make book · make book-offline · make pdf · make test · make site-test · make test-backends · make test-checkpoints · make chapters · make serve …
 # Each target sets up what it needs, once, in a virtual environment in the tree.
 
 PYTHON ?= python3
@@ -30,10 +30,17 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Keras's own Conv2D refuses an empty batch, or gives it another shape.
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: book serve test site-test test-backends test-checkpoints test-flowers chapter chapters maps tables stamp benchmark lock release clean
+.PHONY: book book-offline pdf serve test site-test test-backends test-checkpoints test-flowers chapter chapters maps tables stamp benchmark lock release clean
 
 book: .venv/ready
 	$(BIN)/python tools/build_book.py
+
+# One archive that opens without a server, and one PDF, which takes a Chromium.
+book-offline: book
+	$(BIN)/python tools/offline_book.py
+
+pdf: book
+	$(BIN)/python tools/print_book.py
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html
@@ -49,9 +56,9 @@ test: .venv/ready
 		--numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--suite test book tests
 
-# The built book in Chromium. Screenshots are in _build/screenshots. The other
-# tests' conftest.py would import Keras.
-site-test: book
+# The built book in Chromium, its archive and its PDF. Screenshots are in
+# _build/screenshots. The other tests' conftest.py would import Keras.
+site-test: book-offline pdf
 	$(BIN)/python -m pytest tests/site --confcutdir tests/site \
 		--numprocesses 2 --dist worksteal --suite site
 
