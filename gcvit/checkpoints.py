@@ -8,7 +8,6 @@ it is read; PyTorch is asked to refuse everything but arrays.
 
 import argparse
 import contextlib
-import json
 import os
 import pickle
 import re
@@ -21,6 +20,7 @@ import h5py
 import keras
 import numpy as np
 
+from gcvit import limits
 from gcvit.arguments import boolean, file_path
 from gcvit.sizes import level_windows, size_pair, smallest_image_shape
 
@@ -39,29 +39,22 @@ def read_keras(path, take=lambda dataset: dataset[()]):
         random number generator left there does not count.
 
     Raises:
-        ValueError: if the file would have others read.
+        ValueError: if the file would have others read, or asks for more memory
+            than its weights need.
     """
-    weights = {}
-
-    def visit(name, item):
-        parts = name.split("/")
-        counts = not {"optimizer", "seed_generator"} & set(parts)
-        if isinstance(item, h5py.Dataset) and counts:
-            if item.external or item.is_virtual:
-                raise ValueError(f"{path} refers to other files: {name}.")
-            weights[name] = take(item)
-
-    if not zipfile.is_zipfile(path):
-        with h5py.File(path) as file:
-            file.visititems(visit)
-        return weights
-    # Unpacked, because HDF5 jumps about, which a compressed file cannot.
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.extract("model.weights.h5", folder)
-        with h5py.File(member) as file:
-            file.visititems(visit)
-    return weights
+    with contextlib.ExitStack() as stack:
+        file = path
+        if zipfile.is_zipfile(path):
+            # Unpacked: HDF5 jumps about, which a compressed file cannot.
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            archive = stack.enter_context(limits.archive(path))
+            file = archive.extract("model.weights.h5", folder)
+        file = stack.enter_context(h5py.File(file))
+        return {
+            name: take(dataset)
+            for name, dataset in limits.datasets(file, path).items()
+            if not {"optimizer", "seed_generator"} & set(name.split("/"))
+        }
 
 
 def shape_of(dataset):
@@ -78,6 +71,7 @@ def unpickle(path):
             f"{path} is a PyTorch file. Reading it takes PyTorch 2.5 or "
             "newer, under any Keras backend: pip install torch."
         ) from error
+    limits.check_pytorch(path)
     try:
         # Training scripts store their options next to the weights.
         with safe_globals([argparse.Namespace]):
@@ -154,6 +148,7 @@ def read_pytorch(path, averaged=False):
     ):
         raise ValueError(f"{path} is a PyTorch file, but holds no weights.")
     tensors = {name: tensor.detach() for name, tensor in stored.items()}
+    limits.check_tensors(tensors.values(), path)
     return {
         # NumPy has no bfloat16 of its own.
         name: (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
@@ -170,6 +165,7 @@ def read_safetensors(path):
             f"{path} is a safetensors file. Reading it takes a package: "
             "pip install safetensors."
         ) from error
+    limits.check_safetensors(path)
     dtypes = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
     dtypes |= {"F64": "float64", "I64": "int64"}
     arrays = {}
@@ -195,7 +191,7 @@ def reader_of(path):
 
     Raises:
         ValueError: if none of them does, or the file is an archive that is
-            cut off.
+            cut off, or whose names or sizes are not those of a checkpoint.
     """
     with open(path, "rb") as file:
         start = file.read(16)
@@ -207,11 +203,7 @@ def reader_of(path):
         return read_pytorch
     names = []
     if start.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
-            raise ValueError(
-                f"{path} is truncated: it starts as a zip archive."
-            )
-        with zipfile.ZipFile(path) as archive:
+        with limits.archive(path) as archive:
             names = archive.namelist()
     if "model.weights.h5" in names:
         return read_keras
@@ -350,10 +342,8 @@ def stored_windows(path):
     """
     if not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        if "config.json" not in archive.namelist():
-            return None
-        stored = json.loads(archive.read("config.json"))
+    with limits.archive(path) as archive:
+        stored = limits.config_of(archive, path)
     config = stored.get("config") if isinstance(stored, dict) else None
     windows = config.get("window_size") if isinstance(config, dict) else None
     try:
