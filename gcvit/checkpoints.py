@@ -20,7 +20,7 @@ import h5py
 import keras
 import numpy as np
 
-from gcvit import limits
+from gcvit import limits, saved_models
 from gcvit.arguments import boolean, file_path
 from gcvit.sizes import level_windows, size_pair, smallest_image_shape
 
@@ -305,14 +305,21 @@ def shapes_when_saved(layer):
 
 
 def load_model(path, kind):
-    """Load the model in a `.keras` file.
+    """Load the model in a `.keras` file, to answer and not to train.
+
+    Nothing that the file names is made before all its names and sizes have
+    been checked.
 
     Args:
         path: the file.
-        kind: what it must be, a class.
+        kind: what it must be, a class that is registered with Keras.
+
+    Returns:
+        A model that is not compiled.
 
     Raises:
-        ValueError: if the file holds something else, or is damaged.
+        ValueError: if the file holds something else, names what could run
+            code, asks for more memory than its weights need, or is damaged.
         OSError: if there is no such file.
     """
     path = file_path("model", path)
@@ -321,13 +328,9 @@ def load_model(path, kind):
             f"{path} is not a file. A .keras file of model.save would work."
         )
     with damage_named(path):
-        model = keras.saving.load_model(path)
-    if not isinstance(model, kind):
-        raise ValueError(  # noqa: TRY004 -- the file's content, not its type
-            f"{path} holds a {type(model).__name__}; a {kind.__name__} that "
-            "was saved with model.save would work."
-        )
-    return model
+        saved_models.check(path, kind)
+        read_keras(path, shape_of)  # raises for what is not all there
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 # === Another configuration ===

@@ -285,7 +285,7 @@ def check_pickles(content, path, count):
 
 
 def check_pytorch(path):
-    """Check a PyTorch file, an archive or the older pickles, before it is read.
+    """Check a PyTorch file, an archive or older pickles, before it is read.
 
     Raises:
         ValueError: if it asks for more than its weights need, or is damaged.
