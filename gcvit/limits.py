@@ -40,8 +40,8 @@ def check_list(path, what, size):
     """
     if size > LIST_BYTES:
         raise ValueError(
-            f"{path} was refused: its {what} has {size / MIB:,.0f} MiB; a "
-            f"checkpoint's has at most {LIST_BYTES // MIB}."
+            f"{path} was refused: its {what} has {size:,} bytes or more; a "
+            f"checkpoint's has at most {LIST_BYTES:,}."
         )
 
 
@@ -173,7 +173,7 @@ def check_links(group, path):
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise ValueError(
-                f"{path} refers to other places: {group.name}/{name}."
+                f"{path} refers to other places, from {group.name}: {name}."
             )
 
 

@@ -52,18 +52,13 @@ def check_names(config, path):
             registered nor belongs to a dtype policy.
     """
     for stored in dicts_in(config):
-        name = stored.get("class_name")
+        name, module = stored.get("class_name"), stored.get("module")
         if name in (None, "__tuple__"):
             continue
-        module = stored.get("module")
-        is_known = isinstance(name, str) and (
-            registered(stored) is not None
-            or (
-                module in ("keras", "keras.dtype_policies")
-                and name in OF_KERAS
-            )
-        )
-        if not is_known:
+        is_policy = str(name).endswith(("DTypePolicy", "DTypePolicyMap"))
+        is_policy = is_policy and module in ("keras", "keras.dtype_policies")
+        is_known = isinstance(name, str) and registered(stored) is not None
+        if not (is_policy or is_known):
             called = stored.get("config") if name == "function" else name
             raise ValueError(
                 f"{path} was refused: it names {module}.{called}, which "
