@@ -227,8 +227,9 @@ def damage_named(path):
             raise
         if isinstance(error, ValueError) and str(path) in str(error):
             raise  # it is from here, and says more
+        said = str(error) or type(error).__name__
         raise ValueError(
-            f"{path} is truncated or corrupted: {error}"
+            f"{path} is truncated or corrupted: {said}"
         ) from error
 
 

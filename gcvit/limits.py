@@ -293,7 +293,7 @@ def check_pytorch(path):
     with open(path, "rb") as file:
         start = file.read(LIST_BYTES + 1)
     if not start.startswith(b"PK"):
-        check_pickles(start, path, count=4)  # the fourth has the weights
+        check_pickles(start, path, count=5)  # no storage is before them
         return
     with archive(path) as opened:
         for member in opened.infolist():

@@ -117,11 +117,12 @@ def huge_safetensors():
 
 
 def legacy(pickled):
-    """PyTorch's older format: four pickles, then the storages."""
+    """PyTorch's older format: five pickles, then the storages."""
     magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
-    return magic + pickle.dumps({"little_endian": True}, 2) + pickled
+    return magic + pickle.dumps({"little_endian": True}, 2) + pickled + KEYS
 
 
+KEYS = pickle.dumps(["0"], 2) + struct.pack("<q", 2**30) + bytes(64)
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 BYTES = b"\x80\x02}X\x01\x00\x00\x00wc%b\nbytearray\nJ\xff\xff\xff\x7f\x85Rs."
 LISTS = b"\x80\x02(" + b"]" * (4 * 2**20) + b"l."
