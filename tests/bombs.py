@@ -5,6 +5,7 @@ import json
 import pickle
 import struct
 import zipfile
+import zlib
 
 import h5py
 import numpy as np
@@ -202,3 +203,53 @@ def model_bomb(path, stored):
         file.create_dataset("head/vars/0", data=np.zeros((4, 5), "f4"))
 
     return packed(path, {CONFIG: stored, WEIGHTS: hdf5(fill)})
+
+
+# === Pictures ===
+
+
+def chunk(kind, content):
+    checksum = zlib.crc32(kind + content)
+    size = struct.pack(">I", len(content))
+    return size + kind + content + struct.pack(">I", checksum)
+
+
+def png(width, height):
+    """A picture of 1 bit for each pixel, all of them black."""
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    packer = zlib.compressobj(9)
+    row = bytes(1 + (width + 7) // 8)
+    rows = b"".join(packer.compress(row) for _ in range(height))
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", rows + packer.flush())
+    return b"\x89PNG\r\n\x1a\n" + content + chunk(b"IEND", b"")
+
+
+def png_text(size):
+    """A small picture with a long text in it."""
+    packer = zlib.compressobj(9)
+    text = b"".join(packer.compress(part) for part in zeros(size))
+    whole = png(8, 8)
+    text = chunk(b"zTXt", b"Comment\0\0" + text + packer.flush())
+    return whole[:33] + text + whole[33:]
+
+
+def tiff(size, tile):
+    """A grey picture of one tile, which is larger than the picture."""
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(bytes(tile)) for _ in range(tile))
+    data += packer.flush()
+    tags = {256: size, 257: size, 258: 8, 259: 8, 262: 1, 277: 1}
+    tags |= {322: tile, 323: tile, 324: 8, 325: len(data)}
+    listed = b"".join(
+        struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()
+    )
+    listed = struct.pack("<H", len(tags)) + listed + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + listed
+
+
+PICTURES = {
+    "png": lambda: png(30_000, 30_000),
+    "text": lambda: png_text(GIB),
+    "tiff": lambda: tiff(30_000, 30_000),
+    "tile": lambda: tiff(64, 30_000),
+}
