@@ -109,7 +109,8 @@ def check_tiles(image):
     """
     tags = getattr(image, "tag_v2", {})
     tile = tags.get(322, 0) * tags.get(323, 0)  # width and length of each
-    if tile > max(TILE_PIXELS, 2 * image.width * image.height):
+    most = max(TILE_PIXELS, 2 * image.width * image.height)
+    if pillow().MAX_IMAGE_PIXELS and tile > most:
         raise pillow().DecompressionBombError(f"tiles of {tile} pixels")
 
 
