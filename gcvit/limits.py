@@ -296,6 +296,11 @@ def check_pytorch(path):
         check_pickles(start, path, count=5)  # no storage is before them
         return
     with archive(path) as opened:
+        damaged = opened.testzip()  # PyTorch does not compare checksums
+        if damaged:
+            raise ValueError(
+                f"{path} is corrupted: the checksum of {damaged} differs."
+            )
         for member in opened.infolist():
             if member.filename.endswith("data.pkl"):
                 check_list(path, member.filename, member.file_size)
