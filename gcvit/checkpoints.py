@@ -20,7 +20,7 @@ import h5py
 import keras
 import numpy as np
 
-from gcvit import limits, saved_models
+from gcvit import limits, saved_models, stored_tensors
 from gcvit.arguments import boolean, file_path
 from gcvit.sizes import level_windows, size_pair, smallest_image_shape
 
@@ -52,7 +52,7 @@ def read_keras(path, take=lambda dataset: dataset[()]):
         file = stack.enter_context(h5py.File(file))
         return {
             name: take(dataset)
-            for name, dataset in limits.datasets(file, path).items()
+            for name, dataset in stored_tensors.datasets(file, path).items()
             if not {"optimizer", "seed_generator"} & set(name.split("/"))
         }
 
@@ -71,7 +71,7 @@ def unpickle(path):
             f"{path} is a PyTorch file. Reading it takes PyTorch 2.5 or "
             "newer, under any Keras backend: pip install torch."
         ) from error
-    limits.check_pytorch(path)
+    stored_tensors.check_pytorch(path)
     try:
         # Training scripts store their options next to the weights.
         with safe_globals([argparse.Namespace]):
@@ -148,7 +148,7 @@ def read_pytorch(path, averaged=False):
     ):
         raise ValueError(f"{path} is a PyTorch file, but holds no weights.")
     tensors = {name: tensor.detach() for name, tensor in stored.items()}
-    limits.check_tensors(tensors.values(), path)
+    stored_tensors.check_tensors(tensors.values(), path)
     return {
         # NumPy has no bfloat16 of its own.
         name: (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
@@ -165,7 +165,7 @@ def read_safetensors(path):
             f"{path} is a safetensors file. Reading it takes a package: "
             "pip install safetensors."
         ) from error
-    limits.check_safetensors(path)
+    stored_tensors.check_safetensors(path)
     dtypes = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
     dtypes |= {"F64": "float64", "I64": "int64"}
     arrays = {}

@@ -37,6 +37,7 @@ ARMOUR = {
     "saved_models",
     "shares",
     "sizes",
+    "stored_tensors",
     "tasks",
     "variants",
 }
