@@ -10,7 +10,7 @@ import zlib
 import h5py
 import numpy as np
 
-GIB = 2**30
+BIG = 640 * 2**20  # more memory than a refusal may take
 
 
 def zeros(size):
@@ -21,7 +21,7 @@ def zeros(size):
 
 def packed(path, members, method=zipfile.ZIP_DEFLATED):
     """Write an archive; a member is bytes, or the size of as many zeros."""
-    with zipfile.ZipFile(path, "w", method) as archive:
+    with zipfile.ZipFile(path, "w", method, compresslevel=1) as archive:
         for name, content in members.items():
             with archive.open(name, "w", force_zip64=True) as file:
                 is_size = isinstance(content, int)
@@ -131,14 +131,14 @@ LISTS = b"\x80\x02(" + b"]" * (4 * 2**20) + b"l."
 
 # What each is called, its ending, and what writes it to a path.
 BOMBS = {
-    "keras-zip": (".keras", lambda p: packed(p, {WEIGHTS: 4 * GIB})),
+    "keras-zip": (".keras", lambda p: packed(p, {WEIGHTS: BIG})),
     "keras-bzip2": (
         ".keras",
-        lambda p: packed(p, {WEIGHTS: GIB}, zipfile.ZIP_BZIP2),
+        lambda p: packed(p, {WEIGHTS: BIG}, zipfile.ZIP_BZIP2),
     ),
     "keras-config": (
         ".keras",
-        lambda p: packed(p, {CONFIG: GIB, WEIGHTS: b""}),
+        lambda p: packed(p, {CONFIG: BIG, WEIGHTS: b""}),
     ),
     "keras-members": (".keras", lambda p: p.write_bytes(directory(10**6))),
     "keras-out": (".keras", lambda p: packed(p, {WEIGHTS: b"", "../x": b""})),
@@ -151,7 +151,7 @@ BOMBS = {
     "h5-out": (".weights.h5", lambda p: p.write_bytes(hdf5(link_away))),
     "torch-zip": (
         ".pth",
-        lambda p: torch_archive(p, pickled_tensor(GIB // 4), _0=GIB),
+        lambda p: torch_archive(p, pickled_tensor(BIG // 4), _0=BIG),
     ),
     "torch-strides": (
         ".pth",
@@ -217,7 +217,7 @@ def chunk(kind, content):
 def png(width, height):
     """A picture of 1 bit for each pixel, all of them black."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    packer = zlib.compressobj(9)
+    packer = zlib.compressobj(1)
     row = bytes(1 + (width + 7) // 8)
     rows = b"".join(packer.compress(row) for _ in range(height))
     content = chunk(b"IHDR", header) + chunk(b"IDAT", rows + packer.flush())
@@ -226,7 +226,7 @@ def png(width, height):
 
 def png_text(size):
     """A small picture with a long text in it."""
-    packer = zlib.compressobj(9)
+    packer = zlib.compressobj(1)
     text = b"".join(packer.compress(part) for part in zeros(size))
     whole = png(8, 8)
     text = chunk(b"zTXt", b"Comment\0\0" + text + packer.flush())
@@ -235,7 +235,7 @@ def png_text(size):
 
 def tiff(size, tile):
     """A grey picture of one tile, which is larger than the picture."""
-    packer = zlib.compressobj(9)
+    packer = zlib.compressobj(1)
     data = b"".join(packer.compress(bytes(tile)) for _ in range(tile))
     data += packer.flush()
     tags = {256: size, 257: size, 258: 8, 259: 8, 262: 1, 277: 1}
@@ -249,7 +249,7 @@ def tiff(size, tile):
 
 PICTURES = {
     "png": lambda: png(30_000, 30_000),
-    "text": lambda: png_text(GIB),
+    "text": lambda: png_text(BIG),
     "tiff": lambda: tiff(30_000, 30_000),
     "tile": lambda: tiff(64, 30_000),
 }
