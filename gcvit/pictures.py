@@ -90,15 +90,23 @@ def opened(picture):
 @contextlib.contextmanager
 def bombs_named(picture):
     """Turn Pillow's limit into a `ValueError` that names the picture."""
+    is_path = isinstance(picture, (str, os.PathLike))
+    name = picture if is_path else "the picture"
     try:
         yield
     except pillow().DecompressionBombError as error:
-        is_path = isinstance(picture, (str, os.PathLike))
         limit = 2 * pillow().MAX_IMAGE_PIXELS / 1e6
         raise ValueError(
-            f"{picture if is_path else 'the picture'} was refused: it would "
-            f"have more than {limit:.0f} million pixels. Shrink it, or raise "
-            "PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+            f"{name} was refused: it would have more than {limit:.0f} million "
+            "pixels. Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you "
+            "trust it."
+        ) from error
+    except ValueError as error:
+        if "decompressed data too large" not in str(error).lower():
+            raise
+        raise ValueError(
+            f"{name} was refused: a text or a profile in it unpacks to more "
+            "than Pillow allows. Save it without."
         ) from error
 
 

@@ -91,7 +91,7 @@ def test_a_picture_too_large_is_refused_in_little_memory(tmp_path):
         paths[-1].write_bytes(make())
     for path, said, before, peak in peaks_of("other", paths):
         print(f"{peak:.0f} MiB, {peak - before:.0f} more than before: {said}")
-        assert f"{path} was refused" in said or "too large" in said
+        assert f"{path} was refused" in said
         assert peak - before < 100
         assert peak < MOST
 
