@@ -13,6 +13,7 @@ process brings the rows into the order of their paths.
 
 import contextlib
 import csv
+import itertools
 import json
 import os
 import time
@@ -198,9 +199,12 @@ def rows_in(folder):
 def write_csv(columns, rows, path):
     """Write a CSV file; see `write`."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        plain = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in itertools.chain([columns], rows):
+            # Python 3.11 does not quote what readers take for a line's end.
+            breaks = any(isinstance(x, str) and "\r" in x for x in row)
+            (quoted if breaks else plain).writerow(row)
 
 
 def write_parquet(columns, rows, path):

@@ -8,7 +8,6 @@ it is read; PyTorch is asked to refuse everything but arrays.
 
 import argparse
 import contextlib
-import json
 import os
 import pickle
 import re
@@ -21,6 +20,7 @@ import h5py
 import keras
 import numpy as np
 
+from gcvit import limits, saved_models, stored_tensors
 from gcvit.arguments import boolean, file_path
 from gcvit.sizes import level_windows, size_pair, smallest_image_shape
 
@@ -39,29 +39,22 @@ def read_keras(path, take=lambda dataset: dataset[()]):
         random number generator left there does not count.
 
     Raises:
-        ValueError: if the file would have others read.
+        ValueError: if the file would have others read, or asks for more memory
+            than its weights need.
     """
-    weights = {}
-
-    def visit(name, item):
-        parts = name.split("/")
-        counts = not {"optimizer", "seed_generator"} & set(parts)
-        if isinstance(item, h5py.Dataset) and counts:
-            if item.external or item.is_virtual:
-                raise ValueError(f"{path} refers to other files: {name}.")
-            weights[name] = take(item)
-
-    if not zipfile.is_zipfile(path):
-        with h5py.File(path) as file:
-            file.visititems(visit)
-        return weights
-    # Unpacked, because HDF5 jumps about, which a compressed file cannot.
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.extract("model.weights.h5", folder)
-        with h5py.File(member) as file:
-            file.visititems(visit)
-    return weights
+    with contextlib.ExitStack() as stack:
+        file = path
+        if zipfile.is_zipfile(path):
+            # Unpacked: HDF5 jumps about, which a compressed file cannot.
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            archive = stack.enter_context(limits.archive(path))
+            file = archive.extract("model.weights.h5", folder)
+        file = stack.enter_context(h5py.File(file))
+        return {
+            name: take(dataset)
+            for name, dataset in stored_tensors.datasets(file, path).items()
+            if not {"optimizer", "seed_generator"} & set(name.split("/"))
+        }
 
 
 def shape_of(dataset):
@@ -78,6 +71,7 @@ def unpickle(path):
             f"{path} is a PyTorch file. Reading it takes PyTorch 2.5 or "
             "newer, under any Keras backend: pip install torch."
         ) from error
+    stored_tensors.check_pytorch(path)
     try:
         # Training scripts store their options next to the weights.
         with safe_globals([argparse.Namespace]):
@@ -154,6 +148,7 @@ def read_pytorch(path, averaged=False):
     ):
         raise ValueError(f"{path} is a PyTorch file, but holds no weights.")
     tensors = {name: tensor.detach() for name, tensor in stored.items()}
+    stored_tensors.check_tensors(tensors.values(), path)
     return {
         # NumPy has no bfloat16 of its own.
         name: (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
@@ -170,6 +165,7 @@ def read_safetensors(path):
             f"{path} is a safetensors file. Reading it takes a package: "
             "pip install safetensors."
         ) from error
+    stored_tensors.check_safetensors(path)
     dtypes = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
     dtypes |= {"F64": "float64", "I64": "int64"}
     arrays = {}
@@ -195,7 +191,7 @@ def reader_of(path):
 
     Raises:
         ValueError: if none of them does, or the file is an archive that is
-            cut off.
+            cut off, or whose names or sizes are not those of a checkpoint.
     """
     with open(path, "rb") as file:
         start = file.read(16)
@@ -207,11 +203,7 @@ def reader_of(path):
         return read_pytorch
     names = []
     if start.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
-            raise ValueError(
-                f"{path} is truncated: it starts as a zip archive."
-            )
-        with zipfile.ZipFile(path) as archive:
+        with limits.archive(path) as archive:
             names = archive.namelist()
     if "model.weights.h5" in names:
         return read_keras
@@ -235,8 +227,9 @@ def damage_named(path):
             raise
         if isinstance(error, ValueError) and str(path) in str(error):
             raise  # it is from here, and says more
+        said = str(error) or type(error).__name__
         raise ValueError(
-            f"{path} is truncated or corrupted: {error}"
+            f"{path} is truncated or corrupted: {said}"
         ) from error
 
 
@@ -313,14 +306,21 @@ def shapes_when_saved(layer):
 
 
 def load_model(path, kind):
-    """Load the model in a `.keras` file.
+    """Load the model in a `.keras` file, to answer and not to train.
+
+    Nothing that the file names is made before all its names and sizes have
+    been checked.
 
     Args:
         path: the file.
-        kind: what it must be, a class.
+        kind: what it must be, a class that is registered with Keras.
+
+    Returns:
+        A model that is not compiled.
 
     Raises:
-        ValueError: if the file holds something else, or is damaged.
+        ValueError: if the file holds something else, names what could run
+            code, asks for more memory than its weights need, or is damaged.
         OSError: if there is no such file.
     """
     path = file_path("model", path)
@@ -329,13 +329,9 @@ def load_model(path, kind):
             f"{path} is not a file. A .keras file of model.save would work."
         )
     with damage_named(path):
-        model = keras.saving.load_model(path)
-    if not isinstance(model, kind):
-        raise ValueError(  # noqa: TRY004 -- the file's content, not its type
-            f"{path} holds a {type(model).__name__}; a {kind.__name__} that "
-            "was saved with model.save would work."
-        )
-    return model
+        saved_models.check(path, kind)
+        read_keras(path, shape_of)  # raises for what is not all there
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 # === Another configuration ===
@@ -350,10 +346,8 @@ def stored_windows(path):
     """
     if not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        if "config.json" not in archive.namelist():
-            return None
-        stored = json.loads(archive.read("config.json"))
+    with limits.archive(path) as archive:
+        stored = limits.config_of(archive, path)
     config = stored.get("config") if isinstance(stored, dict) else None
     windows = config.get("window_size") if isinstance(config, dict) else None
     try:

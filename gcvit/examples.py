@@ -4,6 +4,7 @@ What is not a picture is left out and counted, with the reason, and with what wo
 help.
 """
 
+import errno
 import json
 import os
 import time
@@ -11,7 +12,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from operator import and_
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ def why_not(picture, error):
     kind = type(error).__name__
     is_path = isinstance(picture, os.PathLike)
     suffix = (picture.suffix.lower() if is_path else "") or "nameless"
-    if kind == "DecompressionBombError":
+    if type(error.__cause__).__name__ == "DecompressionBombError":
         limit = 2 * pictures.pillow().MAX_IMAGE_PIXELS / 1e6
         return (
             f"of more than {limit:.0f} million pixels: shrink them, or raise "
@@ -104,6 +105,17 @@ def why_not(picture, error):
     return "damaged or cut off"
 
 
+def digest(picture):
+    """Give a text that depends on what is in a file, or on its bytes.
+
+    A film among the pictures would not fit into the memory.
+    """
+    if isinstance(picture, bytes):
+        return sha256(picture).hexdigest()
+    with picture.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
 def read_example(example, shorter_side):
     """Read one picture.
 
@@ -115,17 +127,17 @@ def read_example(example, shorter_side):
     """
     picture = example.picture
     try:
-        file = picture if isinstance(picture, bytes) else picture.read_bytes()
-        values, extremes = pictures.read(file, shorter_side)
+        values, extremes = pictures.read(picture, shorter_side)
+        content = digest(picture)
     except (MemoryError, ImportError):
         raise
     except Exception as error:  # each of Pillow's formats has its own
-        if getattr(error, "errno", None):
+        number = getattr(error, "errno", None)
+        if number and number != errno.EINVAL:  # a damaged TIFF seeks wildly
             raise OSError(
-                error.errno, f"{error.strerror}; nothing was loaded", picture
+                number, f"{error.strerror}; nothing was loaded", picture
             ) from error
         return why_not(picture, error)
-    content = sha256(file).hexdigest()
     return example._replace(content=content, values=values, extremes=extremes)
 
 

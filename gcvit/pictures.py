@@ -21,6 +21,7 @@ from gcvit.arguments import file_path, has_nan
 WHITES = (1, 255, 1023, 4095, 16383, 65535)
 HEIC = (".heic", ".heif", ".hif")  # what phones save, by their names
 CHANNELS = (1, 3, 4)  # grey; red, green and blue; those and opacity
+TILE_PIXELS = 2**24  # of a small TIFF; honest tiles have 2**20 at most
 
 
 @functools.cache
@@ -86,6 +87,41 @@ def opened(picture):
     return pillow().open(file)
 
 
+@contextlib.contextmanager
+def bombs_named(picture):
+    """Turn Pillow's limit into a `ValueError` that names the picture."""
+    is_path = isinstance(picture, (str, os.PathLike))
+    name = picture if is_path else "the picture"
+    try:
+        yield
+    except pillow().DecompressionBombError as error:
+        limit = 2 * pillow().MAX_IMAGE_PIXELS / 1e6
+        raise ValueError(
+            f"{name} was refused: it would have more than {limit:.0f} million "
+            "pixels. Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you "
+            "trust it."
+        ) from error
+    except ValueError as error:
+        if "decompressed data too large" not in str(error).lower():
+            raise
+        raise ValueError(
+            f"{name} was refused: a text or a profile in it unpacks to more "
+            "than Pillow allows. Save it without."
+        ) from error
+
+
+def check_tiles(image):
+    """Check that tiles of a TIFF are not far larger than the picture is.
+
+    Pillow limits the picture's pixels, but each tile is unpacked whole.
+    """
+    tags = getattr(image, "tag_v2", {})
+    tile = tags.get(322, 0) * tags.get(323, 0)  # width and length of each
+    most = max(TILE_PIXELS, 2 * image.width * image.height)
+    if pillow().MAX_IMAGE_PIXELS and tile > most:
+        raise pillow().DecompressionBombError(f"tiles of {tile} pixels")
+
+
 def shrink(image, shorter_side):
     """Shrink an image of Pillow; a smaller one stays as it is."""
     if not shorter_side or shorter_side >= min(image.size):
@@ -112,9 +148,10 @@ def read(picture, shorter_side=None):
     Raises:
         As `decode`.
     """
-    with opened(picture) as image:
+    with bombs_named(picture), opened(picture) as image:
         from PIL import ImageOps
 
+        check_tiles(image)
         if shorter_side and image is not picture:  # that one is the caller's
             image.draft(None, (2 * shorter_side, 2 * shorter_side))
         image = ImageOps.exif_transpose(image)
@@ -152,7 +189,8 @@ def decode(picture, shorter_side=None, value_range=None):
 
     Raises:
         OSError: if this is not a whole picture; Pillow has other errors too.
-        ValueError: if values are NaN or infinite.
+        ValueError: if values are NaN or infinite, or if it has more than twice
+            `PIL.Image.MAX_IMAGE_PIXELS`.
         ImportError: if Pillow is not installed.
     """
     values, extremes = read(picture, shorter_side)

@@ -58,10 +58,10 @@ def test_five_names_at_most_are_shown():
 def test_a_drive_that_fails_stops_the_reading(tmp_path, monkeypatch):
     found = [written(tmp_path / "a.png", b"x")]
 
-    def fail(path):
+    def fail(*arguments):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(pictures, "read", fail)
     with pytest.raises(OSError, match=r"nothing was loaded.*a\.png") as error:
         read_all(found, 32)
     assert error.value.errno == errno.EIO

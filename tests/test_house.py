@@ -26,6 +26,7 @@ ARMOUR = {
     "flower_sources",
     "folders",
     "hub",
+    "limits",
     "pictures",
     "pipelines",
     "processes",
@@ -33,8 +34,10 @@ ARMOUR = {
     "recomputation",
     "resizing",
     "runs",
+    "saved_models",
     "shares",
     "sizes",
+    "stored_tensors",
     "tasks",
     "variants",
 }

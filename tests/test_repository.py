@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def test_each_copy_of_the_address_is_the_address():
     assert stamp.stamped_address() == stamp.address(), "run: make stamp"
-    must_have = ["README.md", "CITATION.cff", "book/intro.md"]
+    must_have = ["README.md", "SECURITY.md", "CITATION.cff", "book/intro.md"]
     must_have += [f"book/{path.name}" for path in ROOT.glob("book/*.ipynb")]
     for path in stamp.places():
         text = path.read_text()

@@ -40,7 +40,7 @@ def copies():
 
 def places():
     """The files that carry a copy of the address."""
-    names = ["README.md", "CITATION.cff", "pyproject.toml"]
+    names = ["README.md", "SECURITY.md", "CITATION.cff", "pyproject.toml"]
     patterns = ["book/*.md", "book/*.ipynb", "gcvit/*.py"]
     found = [path for pattern in patterns for path in ROOT.glob(pattern)]
     return [ROOT / name for name in names] + sorted(found)
