@@ -1,4 +1,4 @@
-# Generated from book/live.ipynb, digest b4c70931. To carry an edit back:
+# Generated from book/live.ipynb, digest f5a66440. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module live
 # %% [markdown]
 r"""
@@ -118,7 +118,7 @@ entries += [entry(name, own[name], costs["preparation"]) for name in own]
 shapes = zip((16, 8, 4, 2), nano.window_size, nano.num_heads)
 levels = [
     {"map": side, "window": window, "heads": heads}
-    for side, (window, _), heads in shapes
+    for side, window, heads in shapes
 ]
 data = {"classes": nano.class_names, "levels": levels, "switches": entries}
 data["accuracy"] = f"{100 * costs['accuracy']['exact']:.2f} %"
@@ -188,12 +188,23 @@ def either(switch, wrong, right):
     return call
 
 
+def mistaken(part, changes, attribute):
+    """Give what a layer computes while it makes a mistake."""
+
+    def call(*inputs, **options):
+        with check.switched_on([(part, changes)]):
+            return getattr(part, attribute)(*inputs, **options)
+
+    return call
+
+
 def add_switches(model, switches):
     """Let each layer make the mistakes whose switches are 1."""
     for part in model._flatten_layers():
         for name, changes in check.mistakes(part).items():
-            for attribute, wrong in changes.items():
-                if name in switches and callable(wrong):
+            for attribute, change in changes.items():
+                if name in switches and callable(change):
+                    wrong = mistaken(part, changes, attribute)
                     right = getattr(part, attribute)
                     call = either(switches[name], wrong, right)
                     vars(part)[attribute] = call
