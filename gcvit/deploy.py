@@ -1,4 +1,4 @@
-# Generated from book/deploy.ipynb, digest f0f84fc7. To carry an edit back:
+# Generated from book/deploy.ipynb, digest 55ef41ab. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module deploy
 # %% [markdown]
 r"""
@@ -310,7 +310,7 @@ temporary.cleanup()
 
 # %% [markdown]
 r"""
-Next: [Live](live.ipynb). WRITE: what it does.
+Next: [Live](live.ipynb) runs a model in this book's own page, and shows what it does.
 
 To look up: [`export`](api.md#gcvit.exporting.export) in the API reference; the
 [papers](references.md); the [words](glossary.md).

@@ -21,6 +21,7 @@ KERAS = {
     ),
     "keras.Model.summary": "models/model/",
     "keras.distribution.initialize": "distribution/distribution_utils/",
+    "keras.distribution.DataParallel": "distribution/data_parallel/",
     "keras.distribution.DeviceMesh": "distribution/layout_map/",
     "keras.distribution.LayoutMap": "distribution/layout_map/",
     "keras.distribution.ModelParallel": "distribution/model_parallel/",
