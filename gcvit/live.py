@@ -1,4 +1,4 @@
-# Generated from book/live.ipynb, digest f5a66440. To carry an edit back:
+# Generated from book/live.ipynb, digest dea0bf09. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module live
 # %% [markdown]
 r"""
@@ -87,7 +87,7 @@ your browser keeps them. Your pictures stay in this page: nothing is sent anywhe
 1. Point at a place, tap, or move with the arrow keys. In a local block its token asks its own window; in a global one the global query asks every window.
 2. Look at the numbers of the global query below each picture. Then drag the query of one picture onto the other, or press its button.
 3. Let nobody ask: a query of zeros. What is left of the attention?
-4. Make a mistake. The thin line in each bar is the exact answer.
+4. Make a mistake. The thin line in each bar is the exact answer, and below the bars stands how far from it the logits are.
 """
 
 # %% tags=["active-ipynb", "hide-input"]
@@ -104,11 +104,13 @@ own = {
 
 
 def entry(name, text, measured):
+    accuracy, changed = measured["accuracy"], measured["changed"]
+    points = 100 * (accuracy[name] - accuracy["exact"])
     return {
         "name": name,
         "text": text.partition(". ")[0].rstrip("."),
-        "accuracy": f"{100 * measured['accuracy'][name]:.2f} %",
-        "changed": f"{100 * measured['changed'][name]:.2f} %",
+        "accuracy": f"{points:+.2f}".replace("-", "−"),
+        "changed": f"{100 * changed[name]:.2f} %",
         "isInModel": name != "bilinear",
     }
 
@@ -158,7 +160,7 @@ attributes that make it. They are taken from there.
 
 Who asks is a number, too. There are always two pictures in the batch, and three queries:
 those of the pictures, and one of zeros, which is nobody's. For each picture the graph
-takes one of the three.
+takes one of the three. With zeros, all that is left of a score is the position bias.
 
 ## The code
 
@@ -457,7 +459,7 @@ assert difference > check.TOLERANCE
 
 # %% [markdown]
 r"""
-More than most mistakes in the model. From a large photograph it takes a few pixels and
+More than any mistake in the layers. From a large photograph it takes a few pixels and
 leaves the others out. So the page resizes as [`preprocess`](api.md#gcvit.preprocess)
 does: bicubically, over all pixels that a new one covers, with positions rounded to
 float32 as TensorFlow rounds them.

@@ -205,7 +205,7 @@ def touch(name, data):
     Without JavaScript it shows a sentence only, so a still figure goes before.
 
     Args:
-        name: which one, such as "attention"; `data/` has its markup and script.
+        name: which one, such as "image_sizes"; `data/` has its markup and script.
         data: what the script draws, anything that `json` can write.
 
     Returns:

@@ -11,7 +11,6 @@ its stills.
 
 import json
 import shutil
-import subprocess
 import sys
 from hashlib import sha256
 from importlib.resources import files

@@ -166,16 +166,16 @@ start("live_page", (figure, data) => {
 <p><label>picture <select class="choose"></select></label>
 <label class="file">Choose a file<input type="file" accept="image/*"></label>
 <button type="button" class="camera">Camera</button></p>
-<ol class="bars"></ol><p class="far"></p>
-<p><label>asks with the query of <select class="query"></select></label></p>
+<ol class="bars"></ol><p class="distance"></p>
+<p><label>asked by the query of <select class="query"></select></label></p>
 <button type="button" class="give">Give its query to the other picture</button>
-<p class="what"></p><canvas role="img"></canvas>`;
+<canvas role="img"></canvas><p class="what"></p>`;
     find(".panels").append(panel);
     const part = (selector) => panel.querySelector(selector);
     const svg = part("svg");
     const image = add(svg, "image", { width: 100, height: 100 });
     const [cells, outlines] = [add(svg, "g", {}), add(svg, "g", {})];
-    part(".query").append(...["its own", "the other", "nobody"].map((text) => new Option(text, text)));
+    part(".query").append(...["this picture", "the other one", "nobody"].map((text) => new Option(text, text)));
     const bars = data.classes.map((name) => {
       const item = document.createElement("li");
       item.innerHTML = `<span>${name}</span><span class="track"><span class="bar" style="display:block;width:0"></span><span class="exact" hidden></span></span><span class="share"></span>`;
@@ -256,11 +256,13 @@ start("live_page", (figure, data) => {
     part(".what").textContent = what;
   };
 
+  const nameOf = (place) => panels[place].name;
+
   const drawAnswer = ({ bars, part, place, name }) => {
     const [logits, right] = [outputs, exact].map((answer) => logitsOf(answer, place));
     const [shares, exactShares] = [softmax(logits), softmax(right)];
     bars.forEach((item, i) => {
-      item.querySelector(".bar").style.width = percent(shares[i]);
+      item.querySelector(".bar").style.width = `${100 * shares[i]}%`;
       item.querySelector(".share").textContent = percent(shares[i]);
       const mark = item.querySelector(".exact");
       mark.hidden = false;
@@ -268,9 +270,11 @@ start("live_page", (figure, data) => {
     });
     const far = furthest(logits, right);
     const best = largest(shares);
-    const answer = `${name}: ${data.classes[best]}, ${percent(shares[best])}`;
-    part(".far").textContent = far ? `${far.toPrecision(2)} from the exact logits, at most` : "exact";
-    part(".far").dataset.logits = JSON.stringify(logits);
+    const owner = state.queryOf[place];
+    const asker = owner === place ? "" : `, asked by ${owner === 2 ? "nobody" : `the query of ${nameOf(owner)}`}`;
+    const answer = `${name}${asker}: ${data.classes[best]}, ${percent(shares[best])}`;
+    part(".distance").textContent = far ? `${far.toPrecision(2)} from the exact logits, at most` : "exact";
+    part(".distance").dataset.logits = JSON.stringify(logits);
     return far ? `${answer} (${far.toPrecision(2)} from the exact logits)` : answer;
   };
 
@@ -370,8 +374,6 @@ start("live_page", (figure, data) => {
   };
 
   // --- Queries ---
-
-  const nameOf = (place) => panels[place]?.name;
 
   const setQuery = (place, owner) => {
     state.queryOf[place] = owner;
