@@ -1,4 +1,4 @@
-# Generated from book/live.ipynb, digest e87d6992. To carry an edit back:
+# Generated from book/live.ipynb, digest 5d50c3a4. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module live
 # %% [markdown]
 r"""
@@ -240,8 +240,10 @@ def choose_query(generator, query_of):
         return ops.take(queries, query_of, axis=0)
 
     vars(generator)["call"] = call
+"""
 
-
+# %% tags=["active-ipynb", "site"]
+r"""
 def observe(model, query_of):
     # Watch a model; what is seen comes into a dict when it is called.
     seen = {}

@@ -44,7 +44,7 @@ const startWorker = (heard) => {
 /** A sentence on why the model did not come, and whether another try is of no use. */
 const whyNot = (message, arrived, total) => {
   const got = `${megabytes(arrived)} of ${megabytes(total)} MB`;
-  if (/missing|fetch|network|ended early|import/i.test(message))
+  if (/missing|fetch|network|load failed|ended early|import/i.test(message))
     return { text: `The connection broke off after ${got}. A file that arrived whole is kept: press the button again.`, isFinal: false };
   const reason = /memory|allocat/i.test(message) ? "There is not enough memory for the model" : `The model did not start: ${message}`;
   return { text: `${reason}. Close other pages, and load this one again. The figure above shows two answers.`, isFinal: true };
@@ -169,7 +169,7 @@ start("live_page", (figure, data) => {
 <ol class="bars"></ol><p class="distance"></p>
 <p><label>asked by the query of <select class="query"></select></label></p>
 <button type="button" class="give">Give its query to the other picture</button>
-<canvas role="img"></canvas><p class="what"></p>`;
+<canvas role="img" hidden></canvas><p class="what"></p>`;
     find(".panels").append(panel);
     const part = (selector) => panel.querySelector(selector);
     const svg = part("svg");
@@ -251,6 +251,7 @@ start("live_page", (figure, data) => {
       what = `Weights from ${Math.min(...own).toFixed(2)} to ${Math.max(...own).toFixed(2)} of ${channels} channels in ${name}, from left to right and from top to bottom.`;
     }
     drawCells(canvas, rows);
+    canvas.hidden = false;
     canvas.style.maxHeight = `${rows.length}rem`;
     canvas.setAttribute("aria-label", what);
     part(".what").textContent = what;
@@ -304,6 +305,7 @@ start("live_page", (figure, data) => {
         isStale = false;
         const started = performance.now();
         const answer = await send("answer", { settings: settings() });
+        // What the tests of the site measure.
         figure.dataset.milliseconds = performance.now() - started;
         exact ??= (await send("answer", { settings: exactly })).outputs;
         outputs = answer.outputs;
@@ -417,22 +419,28 @@ start("live_page", (figure, data) => {
     Object.assign(state, { row: within(row, map), column: within(column, map) });
     if (before !== `${state.row} ${state.column}`) drawToken();
   };
-  const redraw = () => outputs && (panels.forEach(drawNumbers), drawToken());
+  const redraw = () => {
+    if (outputs) panels.forEach(drawNumbers);
+    drawToken();
+  };
+  const choose = (name) => (value) => {
+    state[name] = value;
+    redraw();
+  };
   const chooseLevel = (level) => {
     const { map, heads } = data.levels[level];
     const scale = map / data.levels[state.level].map;
     Object.assign(state, { level, head: 0, row: Math.floor(state.row * scale), column: Math.floor(state.column * scale) });
     headMenu.replaceChildren(...Array.from({ length: heads }, (_, head) => new Option(head, head)));
     drawGrid();
-    drawToken();
     redraw();
   };
   menu(figure, "level", data.levels.map(({ map }, i) => `${i}: ${map}×${map} tokens`), chooseLevel);
-  const blockMenu = menu(figure, "block", ["0: local", "1: global"], (block) => redraw((state.block = block)));
-  const headMenu = menu(figure, "head", ["0"], (head) => redraw((state.head = head)));
+  const blockMenu = menu(figure, "block", ["0: local", "1: global"], choose("block"));
+  const headMenu = menu(figure, "head", ["0"], choose("head"));
   const shown = ["query", ...data.channels];
   const labels = ["the global query", ...data.channels.map((name) => name.replaceAll("_", " "))];
-  menu(figure, "numbers", labels, (i) => redraw((state.shown = shown[i])));
+  menu(figure, "numbers", labels, (i) => choose("shown")(shown[i]));
   blockMenu.selectedIndex = 1;
 
   const addSwitch = ({ name, text, accuracy, changed }) => {
@@ -520,10 +528,14 @@ start("live_page", (figure, data) => {
   };
 
   const prepare = async () => {
-    if (obstacle()) return news(obstacle());
+    const reason = obstacle();
+    if (reason) return news(reason);
     const response = await fetch(`${FOLDER}files.json`);
     site = await response.json();
-    if (!site.files) return news("This copy of the book was built without the model's runtime, so nothing runs here: the figure above shows two answers. With it, nano would answer your own pictures.");
+    if (!site.files)
+      return news(
+        "This copy of the book was built without the model's runtime, so nothing runs here: the figure above shows two answers. With it, nano would answer your own pictures."
+      );
     const { model, engine } = site.files;
     button.textContent = `Fetch nano and what runs it, ${megabytes(model.bytes + engine.bytes)} MB, from this site`;
     button.disabled = false;

@@ -347,12 +347,35 @@ def test_a_picture_waits_for_the_model(open_page, keras_says):
     assert np.abs(logits(figure) - expected).max() < TOLERANCE
 
 
-def test_a_camera_that_is_refused(running):
+def test_a_camera_that_is_refused(running, started):
     figure = running
     before = shown(figure)
+    started.evaluate("""() => {
+        const refused = new DOMException("no", "NotAllowedError");
+        navigator.mediaDevices.getUserMedia = () => Promise.reject(refused);
+    }""")
     figure.locator(".camera").first.click()
-    says(figure, "The picture stays as it was")
+    says(figure, "The camera was refused. The picture stays as it was")
     assert shown(figure) == before
+
+
+def test_a_camera_gives_a_picture(running, started):
+    figure = running
+    before = shown(figure)
+    started.evaluate("""() => {
+        const canvas = document.createElement("canvas");
+        canvas.getContext("2d").fillRect(0, 0, 99, 99);
+        const stream = canvas.captureStream();
+        navigator.mediaDevices.getUserMedia = () => Promise.resolve(stream);
+    }""")
+    camera = figure.locator(".camera").first
+    camera.click()
+    expect(camera).to_have_text("Take the picture")
+    assert shown(figure) == before
+    after(figure, camera.click)
+    says(figure, "your photograph:")
+    expect(camera).to_have_text("Camera")
+    assert shown(figure) != before
 
 
 def test_what_arrived_is_kept_when_the_connection_breaks_off(open_page):

@@ -104,7 +104,10 @@ const fetchFile = async ({ address, bytes, digest }, heard) => {
   // Without https there is no cache; then the file is fetched each time.
   const cache = self.caches && (await caches.open(CACHE + digest));
   const kept = await cache?.match(address);
-  if (kept) return kept.arrayBuffer();
+  if (kept) {
+    heard(bytes);
+    return kept.arrayBuffer();
+  }
   const response = await fetch(address);
   if (!response.ok) throw new Error(`${address} is missing: ${response.status}`);
   const whole = new Uint8Array(bytes);
