@@ -125,7 +125,8 @@ lock: .venv/ready
 		pyproject.toml
 
 clean:
-	rm -rf _build build .venv .venv-jax .venv-torch .venv-oldest .venv-benchmarks
+	rm -rf _build build .venv .venv-jax .venv-torch .venv-oldest .venv-benchmarks \
+		tools/onnxruntime_web/node_modules
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,5 +1,6 @@
 """What stands in one place stands there only, and its copies agree."""
 
+import json
 import os
 import re
 import shutil
@@ -55,6 +56,19 @@ def test_the_lock_pins_everything_and_names_no_registry():
         for requirement in extra
     ]
     assert set(wanted) - {"gcvit-book"} <= pinned, "run: make lock"
+
+
+def test_the_browser_s_runtime_is_pinned_and_names_no_registry():
+    folder = ROOT / "tools" / "onnxruntime_web"
+    lock = json.loads((folder / "package-lock.json").read_text())
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    root = lock["packages"].pop("")
+    assert root["dependencies"] == wanted
+    for name, package in lock["packages"].items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name
+    [(name, version)] = wanted.items()
+    assert lock["packages"][f"node_modules/{name}"]["version"] == version
 
 
 def test_the_changelog_opens_with_this_version():

