@@ -153,7 +153,7 @@ release: .venv/ready
 
 clean:
 	rm -rf _build build dist .venv .venv-jax .venv-torch .venv-oldest \
-		.venv-nightly .venv-benchmarks
+		.venv-nightly .venv-benchmarks tools/onnxruntime_web/node_modules
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

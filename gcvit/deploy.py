@@ -1,4 +1,4 @@
-# Generated from book/deploy.ipynb, digest cf6c9903. To carry an edit back:
+# Generated from book/deploy.ipynb, digest 55ef41ab. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module deploy
 # %% [markdown]
 r"""
@@ -310,7 +310,7 @@ temporary.cleanup()
 
 # %% [markdown]
 r"""
-Next: [Scale](scale.ipynb) trains on many devices, and cuts a model that one cannot hold.
+Next: [Live](live.ipynb) runs a model in this book's own page, and shows what it does.
 
 To look up: [`export`](api.md#gcvit.exporting.export) in the API reference; the
 [papers](references.md); the [words](glossary.md).

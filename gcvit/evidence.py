@@ -1,4 +1,4 @@
-# Generated from book/evidence.ipynb, digest 62af6a2b. To carry an edit back:
+# Generated from book/evidence.ipynb, digest 77ad19b9. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module evidence
 # %% [markdown]
 r"""
@@ -448,7 +448,7 @@ The flat table costs half a point of accuracy. The others change up to one
 answer in sixty, but nearly as many for the better as for the worse. So accuracy
 does not find them: a port can be wrong and still score just as well.
 Numbers do find them,
-at once. Here is the same model on two photographs:
+at once; [Live](live.ipynb) has a switch for each, and shows what it moves. Here is the same model on two photographs:
 """
 
 # %% tags=["active-ipynb"]

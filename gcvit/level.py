@@ -1,4 +1,4 @@
-# Generated from book/level.ipynb, digest fd021820. To carry an edit back:
+# Generated from book/level.ipynb, digest f23ab941. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module level
 # %% [markdown]
 r"""
@@ -543,38 +543,11 @@ r"""
 What you see is where the weights are large, not what they mean to the model: the
 value of a token and all later layers have a say in that.
 
-Now choose a token yourself: point at it, tap it, or move with the arrow keys.
+Now choose a token yourself: in [Live](live.ipynb) `nano` runs in the page, and shows
+the attention of every level, block and head, on these pictures or on one of yours.
 Level 1 has windows of the same 4×4 tokens on a map of half the size, and two
 heads; in level 2 one window covers the map.
-"""
 
-# %% tags=["active-ipynb", "hide-input", "nbval-ignore-output"]
-r"""
-import base64
-import io
-
-
-def as_text(data):
-    return base64.b64encode(data).decode()
-
-
-file = io.BytesIO()
-plots.plt.imsave(file, photo, format="jpeg")
-data = {"photo": "data:image/jpeg;base64," + as_text(file.getvalue())}
-data |= {"row": row, "column": column, "levels": []}
-for local, over_all in zip(attention[::2], attention[1::2]):
-    windows, heads, _, _ = local.shape
-    level = {"map": 4 * round(windows**0.5), "window": 4, "heads": heads}
-    level["weights"] = [
-        as_text(np.rint(scores * 255).astype("uint8").tobytes())
-        for scores in (local, over_all)
-    ]
-    data["levels"].append(level)
-plots.touch("attention", data)
-"""
-
-# %% [markdown]
-r"""
 ## What can go wrong
 
 **A fresh query.** It sounds like a good idea to compute the global query anew

@@ -23,13 +23,14 @@ matplotlib.colormaps.register(SHADES)
 # Chapter, label, x, row, width: the four rows of the map, from what is done
 # with the model to what is inside its parts.
 BOXES = [
-    ("pretrained", "preprocess", 0.0, 0, 1.6),
-    ("dense", "dense\nhead", 1.8, 0, 1.0),
-    ("pretrained", "load\ncheckpoint", 3.0, 0, 1.6),
-    ("deploy", "export", 4.8, 0, 1.1),
-    ("flowers", "fine-tune", 6.1, 0, 1.2),
-    ("scale", "many\ndevices", 7.5, 0, 1.2),
-    ("evidence", "compare", 8.9, 0, 1.1),
+    ("pretrained", "preprocess", 0.0, 0, 1.5),
+    ("dense", "dense\nhead", 1.65, 0, 0.9),
+    ("pretrained", "load\ncheckpoint", 2.7, 0, 1.45),
+    ("deploy", "export", 4.3, 0, 1.0),
+    ("flowers", "fine-tune", 5.45, 0, 1.1),
+    ("scale", "many\ndevices", 6.7, 0, 1.1),
+    ("evidence", "compare", 7.95, 0, 1.0),
+    ("live", "in a\npage", 9.1, 0, 0.95),
     ("pretrained", "predictions", 10.2, 0, 1.8),
     ("patch_embed", "PatchEmbed", 1.4, 1, 1.6),
     ("level", "Level 0", 3.4, 1, 1.3),
@@ -54,10 +55,11 @@ ROWS = ["in use", "the model", "inside a Level", "inside those"]
 ARROWS = [
     (0, 0.5, 1, 0.5),
     (0, 4.05, 1, 4.05),
-    (1, 5.5, 0, 5.5),
-    (0, 7.0, 1, 7.0),
-    (0, 7.8, 1, 7.8),
-    (0, 9.35, 1, 9.35),
+    (1, 5.2, 0, 5.2),
+    (0, 6.0, 1, 6.0),
+    (0, 7.3, 1, 7.3),
+    (0, 8.7, 1, 8.7),
+    (1, 9.6, 0, 9.6),
     (1, 11.1, 0, 11.1),
     (1, 1.0, 1, 1.4),
     (1, 3.0, 1, 3.4),
@@ -203,7 +205,7 @@ def touch(name, data):
     Without JavaScript it shows a sentence only, so a still figure goes before.
 
     Args:
-        name: which one, such as "attention"; `data/` has its markup and script.
+        name: which one, such as "image_sizes"; `data/` has its markup and script.
         data: what the script draws, anything that `json` can write.
 
     Returns:

@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest 98af3fca. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest f4d91206. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -56,7 +56,7 @@ plots.show_photos()
 r"""
 `nano` is this book's own model. It knows the ten classes of
 [CIFAR-10](references.md#cifar-10), "cat" among them, and its file comes with the
-package. NVIDIA's models know a thousand classes, five of them cats. The next
+package. In [Live](live.ipynb) it runs in the page: you can drop in a photograph. NVIDIA's models know a thousand classes, five of them cats. The next
 cell asks the smallest one, XXTiny. It downloads 49 MB, once.
 """
 

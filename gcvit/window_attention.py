@@ -1,4 +1,4 @@
-# Generated from book/window_attention.ipynb, digest 301452ea. To carry an edit back:
+# Generated from book/window_attention.ipynb, digest d503cb20. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module window_attention
 # %% [markdown]
 r"""
@@ -59,7 +59,8 @@ token at place $p$ of its window. In global attention it writes that token in ev
 window. So the global query must be exactly as large as a window.
 
 The queries alone carry news from the rest of the map. They decide how the values
-of a window are mixed, and the values are still the window's own.
+of a window are mixed, and the values are still the window's own. In
+[Live](live.ipynb) you can see both kinds at work on a photograph of yours.
 """
 
 # %% mystnb={"code_prompt_hide": "Hide the drawing's code", "code_prompt_show": "Show the drawing's code", "figure": {"caption": "The two kinds of attention differ in one thing, the origin of the queries. Highlighted: in global attention they come from the whole map.", "name": "figure-window-attention-kinds"}, "image": {"alt": "Two diagrams. Local attention: queries, keys and values all come from the window. Global attention: keys and values come from the window, the queries come from the whole map."}} tags=["active-ipynb", "hide-input"]

@@ -1,10 +1,12 @@
 """The build stops at what cannot be published, and names it."""
 
+import json
+
 import nbformat
 import pytest
 from nbformat import v4
 
-from tools import build_book
+from tools import build_book, live
 
 PICTURE = v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
 ERROR = v4.new_output("error", ename="ValueError", evalue="too wide")
@@ -85,3 +87,20 @@ def test_the_page_without_its_outputs_is_named(page, chapter):
 def test_the_page_that_was_not_built_is_named(page):
     with pytest.raises(SystemExit, match="^block: not built"):
         build_book.check_page("block")
+
+
+def test_without_a_network_the_page_live_knows_that_it_has_no_model(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "_static" / "live").mkdir(parents=True)
+    monkeypatch.setattr(live, "install_runtime", lambda: "no network")
+    assert live.add_to(tmp_path) == "no network"
+    [path] = tmp_path.rglob("*.json")
+    assert json.loads(path.read_text("utf-8"))["files"] is None
+
+
+def test_a_runtime_that_cannot_be_installed_is_said(tmp_path, monkeypatch):
+    lock = {"name": "x", "lockfileVersion": 3, "packages": {}}
+    (tmp_path / "package-lock.json").write_text(json.dumps(lock))
+    monkeypatch.setattr(live, "RUNTIME", tmp_path)  # without package.json
+    assert "npm" in live.install_runtime()

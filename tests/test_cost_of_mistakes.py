@@ -37,6 +37,15 @@ def test_the_record_is_of_these_mistakes(record):
             assert lost <= share + 1e-4, name
 
 
+def test_the_record_is_of_these_preparations(record):
+    measured = record["preparation"]
+    names = cost_of_mistakes.PREPARATIONS
+    assert tuple(measured["accuracy"]) == ("exact", *names)
+    assert tuple(measured["changed"]) == names
+    assert measured["accuracy"]["exact"] == record["accuracy"]["exact"]
+    assert measured["images"] == record["images"]
+
+
 def test_the_exact_model_is_the_published_one(record):
     path = train_nano.DATA / "nano.json"
     published = json.loads(path.read_text("utf-8"))["test_accuracy"]

@@ -126,7 +126,7 @@ PAIR = re.compile(r"(--[\w-]+): light-dark\((#\w+), (#\w+)\)")
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_figures_to_touch_have_the_highlight_of_drawings(theme):
-    pairs = PAIR.findall(plots.touch("attention", {}).data)
+    pairs = PAIR.findall(plots.touch("window_partition", {}).data)
     place = list(THEMES).index(theme)
     used = {name: in_light(colours[place]) for name, *colours in pairs}
     expected = np.clip(THEMES[theme](plots.HERE), 0, 1)

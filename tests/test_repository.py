@@ -1,5 +1,6 @@
 """What stands in one place stands there only, and its copies agree."""
 
+import json
 import os
 import re
 import shutil
@@ -74,6 +75,19 @@ def test_other_environments_get_the_locks_versions_without_hashes():
         re.fullmatch(r"[\w.-]+==[\w.]+( ; [^\\]+)?", line)
         for line in versions.splitlines()
     )
+
+
+def test_the_browser_s_runtime_is_pinned_and_names_no_registry():
+    folder = ROOT / "tools" / "onnxruntime_web"
+    lock = json.loads((folder / "package-lock.json").read_text())
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    root = lock["packages"].pop("")
+    assert root["dependencies"] == wanted
+    for name, package in lock["packages"].items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name
+    [(name, version)] = wanted.items()
+    assert lock["packages"][f"node_modules/{name}"]["version"] == version
 
 
 def test_the_changelog_opens_with_this_version():

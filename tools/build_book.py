@@ -4,7 +4,8 @@
 
 Stop at a chapter that was not run to its end, and at a figure that does not say
 what is to be seen. Then check that no page and no output is missing, and say
-where to look.
+where to look. What the chapter `live` fetches comes into the site, too; without
+it the book is whole, and that page shows stills.
 """
 
 import os
@@ -19,6 +20,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
+# Autodoc imports the package: TensorFlow's start-up notes are not ours.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
 # Cells with these tags leave no output in the page.
 HIDDEN = {"remove-cell", "remove-output"}
 
@@ -33,14 +36,18 @@ def pages():
 def build():
     shutil.rmtree(ROOT / "_build", ignore_errors=True)
     command = [Path(sys.executable).with_name("jupyter-book"), "build"]
-    # Autodoc imports the package: TensorFlow's start-up notes are not ours.
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     subprocess.run(
         command + [".", "-W", "-n", "--keep-going", "--quiet"],
         cwd=ROOT,
-        env={**os.environ, **quiet},
+        env={**os.environ, **QUIET},
         check=True,
     )
+
+
+def add_live():
+    """Put what the chapter `live` fetches into the site."""
+    command = [sys.executable, ROOT / "tools" / "live.py"]
+    subprocess.run(command, env={**os.environ, **QUIET}, check=True)
 
 
 def faults(notebook):
@@ -135,6 +142,7 @@ def main():
     for path in sorted((ROOT / "book").glob("*.ipynb")):
         check_chapter(path)
     build()
+    add_live()
     for page in pages():
         check_page(page)
     print(f"The book is at {(SITE / 'index.html').as_uri()}")

@@ -5,7 +5,8 @@
 
 Each mistake is switched on alone, in every layer that can make it, and the
 model classifies the 10,000 test images. What is right, and which answers the
-mistake changes, goes into `gcvit/data/mistakes.json`.
+mistake changes, goes into `gcvit/data/mistakes.json`. So do two mistakes in
+preparing the images, which the chapter `live` defines.
 
 The data is CIFAR-10, as for `tools/train_nano.py`. Its order and the size of
 the batches count: with a tiled query, an image's answer depends on the other
@@ -17,14 +18,18 @@ import os
 import sys
 from pathlib import Path
 
+from keras import ops
+
 from gcvit import check, from_pretrained, runs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tools import train_nano
+from tools import live, train_nano
 
 RECORD = train_nano.DATA / "mistakes.json"
 # Slips that implementations were published with, and GELU by its approximation.
 MISTAKES = ("flat_table", "zero_pooling", "same_pooling", "tile", "tanh_gelu")
+# Slips before the model.
+PREPARATIONS = ("unnormalised", "bilinear")
 
 
 def classify(model, images):
@@ -50,6 +55,38 @@ def classify_mistaken(images, names=MISTAKES):
         with check.mistaken(model, name):
             answers[name] = classify(model, images)
     return answers
+
+
+def classify_prepared(images, exact):
+    """Classify images that are prepared otherwise.
+
+    Args:
+        images: `(N, 32, 32, 3)`, uint8.
+        exact: the classes of an exact `nano`, `(N,)`.
+
+    Returns:
+        A dict: `"exact"` and each of `PREPARATIONS` to the classes, `(N,)`.
+    """
+    model = from_pretrained("nano")
+    chapter = live.chapter()
+    ways = {
+        "unnormalised": lambda x: chapter["unnormalised"](enlarged(x)),
+        "bilinear": lambda x: chapter["normalised"](chapter["bilinear"](x)),
+    }
+    answers = {"exact": exact}
+    for name in PREPARATIONS:
+        prepared = ops.convert_to_numpy(ways[name](images))
+        answers[name] = classify(model, prepared)
+    return answers
+
+
+def enlarged(images):
+    """Enlarge images as `gcvit.preprocess` does, without normalising them."""
+    size = (train_nano.IMAGE_SIZE, train_nano.IMAGE_SIZE)
+    images = ops.image.resize(
+        images, size, interpolation="bicubic", antialias=True
+    )
+    return ops.clip(images, 0, 255)
 
 
 def figures(answers, labels):
@@ -78,12 +115,14 @@ def figures(answers, labels):
 def main():
     images, labels = train_nano.load_cifar10("test")
     answers = classify_mistaken(images)
+    prepared = classify_prepared(images, answers["exact"])
     first = {name: classes[:1000] for name, classes in answers.items()}
     own = os.environ.get("CIFAR10_DIR")
     record = {
         "data": "cifar10_jpeg.npz" if own else "keras.datasets.cifar10",
         "batch_size": train_nano.EVALUATION_BATCH,
         **figures(answers, labels),
+        "preparation": figures(prepared, labels),
         # Few enough for a test to classify them again.
         "first_thousand": figures(first, labels[:1000]),
     }

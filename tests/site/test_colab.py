@@ -21,7 +21,7 @@ from tools import stamp
 from tools.build_book import ROOT
 
 # It reads what the package carries: weights, and a figure to touch.
-CHAPTER = "level"
+CHAPTER = "window_attention"
 RUN = """
 import sys
 import nbformat

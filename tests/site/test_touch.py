@@ -188,30 +188,3 @@ def test_without_scripts_there_is_a_still_and_a_sentence(
     still = figure.locator("xpath=preceding::img[1]")
     expect(still).to_be_visible()
     expect(still).to_have_attribute("alt", re.compile(r"\w+ \w+"))
-
-
-def test_the_attention_viewer_says_where_it_is(open_page):
-    page = open_page("book/level")
-    figure = page.locator("figure.attention")
-
-    def token(said):
-        return tuple(
-            map(int, re.match(r"Row (\d+), column (\d+)", said).groups())
-        )
-
-    drawing = figure.locator("svg").first
-    drawing.focus()
-    row, column = token(figure.locator("[aria-live]").inner_text())
-    for key, step in {
-        "ArrowRight": (0, 1),
-        "ArrowDown": (1, 0),
-        "ArrowLeft": (0, -1),
-        "ArrowUp": (-1, 0),
-    }.items():
-        row, column = row + step[0], column + step[1]
-        said = said_after(figure, page.keyboard.press, key)
-        assert token(said) == (row, column)
-    # Half as many rows and columns in the next level.
-    menu = figure.get_by_label("level")
-    said = said_after(figure, menu.select_option, index=1)
-    assert token(said) == (row // 2, column // 2)
