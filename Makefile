@@ -82,6 +82,7 @@ test-checkpoints: .venv-torch/ready
 		--suite checkpoints-tensorflow
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
+		tests/test_limits.py tests/test_properties.py \
 		--suite checkpoints-jax
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
