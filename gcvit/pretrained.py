@@ -1,4 +1,4 @@
-# Generated from book/pretrained.ipynb, digest f4d91206. To carry an edit back:
+# Generated from book/pretrained.ipynb, digest 491c3357. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module pretrained
 # %% [markdown]
 r"""
@@ -833,8 +833,9 @@ def preprocess(images, image_size=224, value_range=None, crop=1.0):
 
     Raises:
         ValueError: for another shape, an image size that cannot be one, values
-            that are NaN, a NumPy array of floats that end at 1, or a
-            `value_range` or `crop` that cannot be one.
+            that are NaN, a NumPy array of floats that end at 1, a
+            `value_range` or `crop` that cannot be one, or a picture beyond
+            Pillow's limit of pixels.
         OSError: for a file that is not a whole picture.
         ImportError: for a file, if Pillow is not installed.
     """
