@@ -3,8 +3,8 @@
     python tools/print_book.py
 
 The pages become one, `_build/print/book.html`: links lead from place to place,
-folded answers stand at the end, and of a figure to touch the still before it is
-left. It is printed twice: which page a place is on is known when it is printed.
+folded answers stand at the end, and of a figure to touch the still before it
+is left. It is printed twice: which page a place is on is known only then.
 """
 
 import html
@@ -23,7 +23,7 @@ from pypdf import PdfReader
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from tools import picture, stamp
+from tools import presence, stamp
 from tools.build_book import SITE, pages
 
 PAPER = ROOT / "_build" / "print" / "book.html"
@@ -34,8 +34,8 @@ SCREEN_ONLY = (
     ".headerlink, script, noscript, figure.touch, .katex-mathml, "
     ".tag_hide-input details.hide"
 )
-# What looks like the text around it; in a PDF for screen readers each is a part
-# of its own, and these are two thirds of all.
+# What looks like the text around it. In the PDF, which screen readers can read,
+# each would be a part of its own: with them it is a third larger.
 PLAIN = ".highlight :is(.n, .nn, .p, .w), span.pre"
 ANSWERS = ".tag_hide-cell details.hide, details:not(.hide)"
 
@@ -174,25 +174,34 @@ def cover():
 
 
 def assembled():
-    """The whole book as one page."""
+    """The whole book as one page: contents, pages, answers."""
     texts, titles, answers = {}, {}, ""
     for page in pages():
         name = place(page)
         titles[name], texts[name], taken = one_page_of(page)
         if taken:
             answers += f"<h2>{html.escape(titles[name])}</h2>\n{taken}"
-    titles["answers"], texts["answers"] = (
-        "Answers",
-        f"<h1>Answers</h1>{answers}",
-    )
-    # The line at the foot of each page says which chapter it is.
+    titles["answers"] = "Answers"
+    texts["answers"] = f"<h1>Answers</h1>\n{answers}"
+    return document({"contents": contents(titles), **texts}, titles)
+
+
+def document(texts, titles):
+    """Put the parts together.
+
+    Args:
+        texts: the parts' names, and their HTML, in order.
+        titles: the names of those whose title is at each page's foot, and it.
+
+    Returns:
+        The one page.
+    """
     quoted = partial(json.dumps, ensure_ascii=False)
     feet = "".join(
         f"@page {name} {{ @bottom-left {{ content: {quoted(title)}; }} }}\n"
         for name, title in titles.items()
     )
-    texts = {"contents": contents(titles), **texts}
-    chapters = "".join(
+    parts = "".join(
         f'<article class="bd-article" id="{name}" style="page: {name}">\n'
         f"{text}</article>\n"
         for name, text in texts.items()
@@ -207,7 +216,7 @@ def assembled():
 <html lang="en" data-theme="light">
 <head>
 <meta charset="utf-8">
-<title>{titles[place(pages()[0])]}</title>
+<title>{first.select_one("article h1").contents[0]}</title>
 {sheets}<style>
 {STYLE.read_text("utf-8")}{feet}</style>
 </head>
@@ -215,7 +224,7 @@ def assembled():
 <div class="cover">{cover()}</div>
 <main class="bd-main"><div class="bd-content">
 <div class="bd-article-container">
-{chapters}</div></div></main>
+{parts}</div></div></main>
 </body>
 </html>
 """
@@ -250,7 +259,7 @@ def main():
     PAPER.parent.mkdir(exist_ok=True)
     text = assembled()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=picture.browser())
+        browser = playwright.chromium.launch(executable_path=presence.find_chromium())
         page = browser.new_page(java_script_enabled=False)
         print_page(page, text)
         text = number_links(text, page_numbers())

@@ -10,8 +10,8 @@ from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
 
-# KaTeX and the tables place their parts by attributes; photographs in figures to
-# touch, and the signs of the theme's controls, are addresses with their own data.
+# KaTeX and the tables place their parts by attributes; photographs in figures
+# to touch, and the signs of the theme's controls, are addresses with their data.
 POLICY = {
     "default-src": ["'none'"],
     "script-src": ["'self'"],
@@ -23,14 +23,14 @@ POLICY = {
     "base-uri": ["'none'"],
     "worker-src": ["'none'"],
 }
-# What single pages need instead. The search shows what is around a word; in
-# `live` a worker runs a model, on pictures that the reader has.
+# What single pages need instead. The search shows what is around a word. In
+# `live` a worker runs a model on the reader's own pictures; a page's policy does
+# not hold in its worker, so WebAssembly needs no word here.
 INSTEAD = {
     "search": {"connect-src": ["'self'"]},
     "book/live": {
         "connect-src": ["'self'"],
         "img-src": ["'self'", "data:", "blob:"],
-        "script-src": ["'self'", "'wasm-unsafe-eval'"],
         "worker-src": ["'self'"],
     },
 }

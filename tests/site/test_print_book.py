@@ -12,7 +12,7 @@ from tools import print_book
 from tools.build_book import SITE, pages
 
 MEGABYTES = 15
-# Fonts, and with them the breaks of pages, are those of the machine.
+# Fonts, and with them where a page ends, are those of the machine.
 PAGE_COUNTS = range(200, 400)
 # What reaches out of the paper, and formulas under their numbers.
 CUT = """() => [...document.querySelectorAll("main :is(pre, table, img, .base)")]
@@ -27,7 +27,7 @@ CUT = """() => [...document.querySelectorAll("main :is(pre, table, img, .base)")
 
 
 @pytest.fixture(scope="module")
-def reader():
+def reader(browser):
     assert print_book.PDF.exists(), "run: make pdf"
     newest = max(path.stat().st_mtime for path in SITE.rglob("*.html"))
     assert print_book.PDF.stat().st_mtime >= newest, "run: make pdf"
@@ -35,7 +35,7 @@ def reader():
 
 
 @pytest.fixture(scope="module")
-def paper():
+def paper(reader):
     """The one page that was printed."""
     text = print_book.PAPER.read_text("utf-8")
     return BeautifulSoup(text, "html.parser")
@@ -185,7 +185,7 @@ def test_all_that_is_folded_on_the_pages_is_among_the_answers(paper):
         assert back["href"] == f"#{answer['id']}"
 
 
-def test_nothing_is_cut(browser):
+def test_nothing_is_cut(browser, reader):
     width = round((210 - 2 * 18) / 25.4 * 96)
     page = browser.new_page(viewport={"width": width, "height": 1000})
     page.emulate_media(media="print")
