@@ -491,6 +491,13 @@ start("live_page", (figure, data) => {
       });
   };
   panels.forEach(listenTo);
+  // A file that misses both pictures would replace the page.
+  for (const type of ["dragover", "drop"])
+    addEventListener(type, (event) => {
+      if (find(".running").hidden || event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      if (type === "drop") news("Drop it on one of the two pictures. They stay as they were.");
+    });
   drawGrid();
   drawToken();
 

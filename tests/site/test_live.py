@@ -284,7 +284,7 @@ def broken(size):
 
 
 def drop(page, place, names):
-    """Drop files, or a text where there are none."""
+    """Drop files, or a text where there are none; `None` is no place."""
     script = """(names) => {
         const data = new DataTransfer();
         for (const name of names) data.items.add(new File(["x"], name));
@@ -292,8 +292,10 @@ def drop(page, place, names):
         return data;
     }"""
     handle = page.evaluate_handle(script, names)
-    panel = figure_of(page).locator(".panel").nth(place)
-    panel.dispatch_event("drop", {"dataTransfer": handle})
+    target = page.locator("h1")
+    if place is not None:
+        target = figure_of(page).locator(".panel").nth(place)
+    target.dispatch_event("drop", {"dataTransfer": handle})
 
 
 def test_what_is_no_picture_changes_nothing(running, started):
@@ -316,6 +318,8 @@ def test_what_is_no_picture_changes_nothing(running, started):
     says(figure, "no file")
     drop(page, 1, ["one.png"])
     says(figure, "one.png is no picture")
+    drop(page, None, ["one.png"])
+    says(figure, "Drop it on one of the two pictures")
     assert shown(figure) == before
     # And it goes on.
     after(figure, give, figure, 0, "photo.png", PICTURES["photo.png"])
