@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest 08d28211. To carry an edit back:
+# Generated from book/scale.ipynb, digest 03cf3839. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -711,8 +711,12 @@ distributed.destroy_process_group()
 torchrun --nproc-per-node 8 train.py
 ```
 
-On a GPU, each process takes its own: `torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))`
-before Keras is imported. That line was not run, for want of GPUs.
+On a GPU, each process takes its own, before Keras is imported. This line was not run, for
+want of GPUs:
+
+```python
+torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+```
 
 ## How cost grows
 

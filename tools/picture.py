@@ -5,7 +5,6 @@
 The front page in the light theme, and beside it a chapter in the dark one.
 """
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,19 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from tools import presence
+
 SITE = ROOT / "_build" / "html" / "book"
 PICTURE = ROOT / "book" / "_static" / "figures" / "book.png"
 # Page, and Chromium's number of the colour scheme that the reader prefers.
 PAGES = {"intro": 1, "window_attention": 0}
-
-
-def browser():
-    """The path of a Chromium or a Chrome."""
-    names = ["chromium", "chromium-browser", "google-chrome"]
-    paths = [path for path in map(shutil.which, names) if path]
-    if not paths:
-        sys.exit(f"There is no browser: none of {', '.join(names)}.")
-    return paths[0]
 
 
 def photograph(page, scheme, folder):
@@ -34,11 +27,18 @@ def photograph(page, scheme, folder):
     address = (SITE / page).with_suffix(".html")
     if not address.exists():
         sys.exit(f"{address} is not there; run: python tools/build_book.py")
+    if not presence.is_there("chromium"):
+        sys.exit(presence.remedy("chromium"))
     file = Path(folder) / f"{page}.png"
     options = ["--headless", "--no-sandbox", "--hide-scrollbars"]
     options += ["--window-size=1280,800", f"--user-data-dir={folder}"]
     options += [f"--blink-settings=preferredColorScheme={scheme}"]
-    command = [browser(), *options, f"--screenshot={file}", address.as_uri()]
+    command = [
+        presence.find_chromium(),
+        *options,
+        f"--screenshot={file}",
+        address.as_uri(),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return Image.open(file).convert("RGB")
 

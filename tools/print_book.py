@@ -259,7 +259,9 @@ def main():
     PAPER.parent.mkdir(exist_ok=True)
     text = assembled()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=presence.find_chromium())
+        browser = playwright.chromium.launch(
+            executable_path=presence.find_chromium()
+        )
         page = browser.new_page(java_script_enabled=False)
         print_page(page, text)
         text = number_links(text, page_numbers())
