@@ -1,4 +1,4 @@
-# Generated from book/live.ipynb, digest 5d50c3a4. To carry an edit back:
+# Generated from book/live.ipynb, digest 0ffbf4f2. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module live
 # %% [markdown]
 r"""
@@ -290,7 +290,8 @@ def halve_weights(graph):
 
     for weight in list(graph.initializer):
         array = numpy_helper.to_array(weight)
-        half = array.astype("float16")
+        with np.errstate(over="ignore"):
+            half = array.astype("float16")
         is_long = array.dtype == "float32" and array.size > 100
         if is_long and (half.astype("float32") == array).all():
             name = weight.name
@@ -315,7 +316,7 @@ def export_live(path):
         tensorflow.TensorSpec(2, "int32", "query_of"),
     ]
 
-    @tensorflow.function(input_signature=spec)
+    @tensorflow.function(input_signature=spec, autograph=False)
     def answer(pixels, mistakes, query_of):
         *in_layers, in_pixels = ops.unstack(mistakes, len(MISTAKES) + 1)
         add_switches(model, dict(zip(MISTAKES, in_layers)))

@@ -292,7 +292,7 @@ def drop(page, place, names):
         return data;
     }"""
     handle = page.evaluate_handle(script, names)
-    target = page.locator("h1")
+    target = page.locator("article h1").last
     if place is not None:
         target = figure_of(page).locator(".panel").nth(place)
     target.dispatch_event("drop", {"dataTransfer": handle})
