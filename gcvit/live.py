@@ -1,4 +1,4 @@
-# Generated from book/live.ipynb, digest 0ffbf4f2. To carry an edit back:
+# Generated from book/live.ipynb, digest 9bb4a67a. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module live
 # %% [markdown]
 r"""
@@ -25,7 +25,7 @@ from gcvit import check, plots
 plots.use_style()
 """
 
-# %% mystnb={"code_prompt_hide": "Hide the installation", "code_prompt_show": "Show the installation"} tags=["active-ipynb", "hide-input"]
+# %% mystnb={"code_prompt_hide": "Hide what Colab needs besides", "code_prompt_show": "Show what Colab needs besides"} tags=["active-ipynb", "hide-input"]
 r"""
 try:
     import onnxruntime
@@ -37,6 +37,12 @@ except ImportError:
 # %% [markdown]
 r"""
 ## The result
+
+`nano` is the small GCViT that comes with the package, trained on ten kinds of pictures. It
+cuts a picture into [tokens](glossary.md#term-token), and these into
+[windows](glossary.md#term-window). A [global query](glossary.md#term-global-query) is
+computed from the whole picture, once in each level, and asks every window the same question:
+what of you matters to the picture?
 
 This is what you are about to touch, as a still: two pictures, the answer of `nano` for
 each, and what one token of the global query attends to. Before you look on: both
@@ -84,10 +90,10 @@ r"""
 Now it is your turn. The button fetches `nano` and what runs it from this site, once;
 your browser keeps them. Your pictures stay in this page: nothing is sent anywhere.
 
-1. Point at a place, tap, or move with the arrow keys. In a local block its token asks its own window; in a global one the global query asks every window.
-2. Look at the numbers of the global query below each picture. Then drag the query of one picture onto the other, or press its button.
+1. Point at a place, tap, or move with the arrow keys. In a local block its token asks its own window; in a global one the global query asks every window. Rows and columns count from 0. Full colour is four times an even share. Each [head](glossary.md#term-head) attends in its own way.
+2. Look at the numbers of the global query below each picture. Blue is above zero, red below. Then drag them onto the other picture, or press the button above them.
 3. Let nobody ask: a query of zeros. What is left of the attention?
-4. Make a mistake. The thin line in each bar is the exact answer, and below the bars stands how far from it the logits are.
+4. Make a mistake. The thin line in each bar is the exact answer, and below the bars stands how far from it the logits are, the numbers before the softmax. At 1, a class is 2.7 times as probable, or as improbable, beside the others.
 """
 
 # %% tags=["active-ipynb", "hide-input"]
@@ -135,8 +141,9 @@ plots.touch("live_page", data)
 # %% [markdown]
 r"""
 What is shown as attention is where weights are large, not what they mean to the model.
-The query rarely changes what `nano` calls a picture: the keys and the values are still
-the picture's own. It changes how each window mixes them, and with them the numbers.
+The other picture's query rarely changes what `nano` calls a picture: the keys and the
+values are still the picture's own. It changes how each window mixes them, and with them
+the numbers. Where the model is not sure, nobody's query can turn its answer.
 That fits what [Evidence](evidence.ipynb) measures.
 """
 

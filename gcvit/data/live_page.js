@@ -97,6 +97,13 @@ const preview = (bitmap) => {
   return canvas.toDataURL("image/jpeg", 0.9);
 };
 
+/** Let the menu of pictures show the one that is there, also one that it does not offer. */
+const nameIn = (menu, name) => {
+  menu.querySelector(".own")?.remove();
+  if (![...menu.options].some(({ value }) => value === name)) menu.add(Object.assign(new Option(name, name), { className: "own" }));
+  menu.value = name;
+};
+
 // === Numbers ===
 
 const softmax = (logits) => {
@@ -168,7 +175,7 @@ start("live_page", (figure, data) => {
 <button type="button" class="camera">Camera</button></p>
 <ol class="bars"></ol><p class="distance"></p>
 <p><label>asked by the query of <select class="query"></select></label></p>
-<button type="button" class="give">Give its query to the other picture</button>
+<button type="button" class="give">Give its own query to the other picture</button>
 <canvas role="img" hidden></canvas><p class="what"></p>`;
     find(".panels").append(panel);
     const part = (selector) => panel.querySelector(selector);
@@ -274,7 +281,7 @@ start("live_page", (figure, data) => {
     const owner = state.queryOf[place];
     const asker = owner === place ? "" : `, asked by ${owner === 2 ? "nobody" : `the query of ${nameOf(owner)}`}`;
     const answer = `${name}${asker}: ${data.classes[best]}, ${percent(shares[best])}`;
-    part(".distance").textContent = far ? `${far.toPrecision(2)} from the exact logits, at most` : "exact";
+    part(".distance").textContent = far ? `${far.toPrecision(2)} is the most that a logit is off` : "each logit is exact";
     part(".distance").dataset.logits = JSON.stringify(logits);
     return far ? `${answer} (${far.toPrecision(2)} from the exact logits)` : answer;
   };
@@ -325,6 +332,7 @@ start("live_page", (figure, data) => {
     await send("picture", { place: panel.place, bitmap }, [bitmap]);
     panel.image.setAttribute("href", address);
     panel.name = name;
+    nameIn(panel.part(".choose"), name);
     if (!isReady) news(`${name} is here, and is answered as soon as the model is.`);
     await ask(true);
   };
@@ -383,28 +391,26 @@ start("live_page", (figure, data) => {
     ask();
   };
 
-  /** Drag the button onto the other picture, with whatever points; a click gives it, too. */
-  const dragQuery = ({ part, place }) => {
-    const button = part(".give");
+  /** Drag the query's button or its numbers onto the other picture, with whatever points. */
+  const dragQuery = (handle, { place }) => {
     const other = panels[1 - place];
     const isOver = ({ clientX, clientY }) => other.panel.contains(document.elementFromPoint(clientX, clientY));
     let from;
-    button.addEventListener("click", () => setQuery(1 - place, place));
-    button.addEventListener("pointerdown", (event) => {
+    handle.addEventListener("pointerdown", (event) => {
       from = [event.clientX, event.clientY];
-      button.releasePointerCapture?.(event.pointerId);
+      handle.releasePointerCapture?.(event.pointerId);
     });
     addEventListener("pointermove", (event) => {
       if (!from) return;
-      button.style.transform = `translate(${event.clientX - from[0]}px, ${event.clientY - from[1]}px)`;
-      button.style.pointerEvents = "none";
+      handle.style.transform = `translate(${event.clientX - from[0]}px, ${event.clientY - from[1]}px)`;
+      handle.style.pointerEvents = "none";
       other.panel.classList.toggle("over", isOver(event));
     });
     const end = (event) => {
       if (!from) return;
       if (event.type === "pointerup" && isOver(event)) setQuery(1 - place, place);
       from = undefined;
-      button.style.transform = button.style.pointerEvents = "";
+      handle.style.transform = handle.style.pointerEvents = "";
       other.panel.classList.remove("over");
     };
     addEventListener("pointerup", end);
@@ -482,7 +488,8 @@ start("live_page", (figure, data) => {
     part("input").addEventListener("change", ({ target }) => target.files[0] && takeFile(panel, target.files[0]));
     part(".camera").addEventListener("click", () => useCamera(panel));
     part(".query").addEventListener("change", ({ target }) => setQuery(place, [place, 1 - place, 2][target.selectedIndex]));
-    dragQuery(panel);
+    part(".give").addEventListener("click", () => setQuery(1 - place, place));
+    for (const handle of [part(".give"), part("canvas")]) dragQuery(handle, panel);
     for (const type of ["dragover", "dragleave", "drop"])
       panel.panel.addEventListener(type, (event) => {
         event.preventDefault();

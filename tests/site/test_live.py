@@ -516,11 +516,13 @@ def test_it_answers_to_mouse_keyboard_and_touch(running, started):
 
 def test_a_query_is_dragged_and_given_by_the_keyboard(running, started):
     figure, page = running, started
-    figure.locator(".give").first.hover()
-    page.mouse.down()
-    figure.locator(".bars").nth(1).hover()
-    after(figure, page.mouse.up)
-    says(figure, "rocket, asked by the query of chelsea:")
+    for handle in (".give", "canvas"):
+        figure.locator(handle).first.hover()
+        page.mouse.down()
+        figure.locator(".bars").nth(1).hover()
+        after(figure, page.mouse.up)
+        says(figure, "rocket, asked by the query of chelsea:")
+        after(figure, figure.locator(".exactly").click)
     figure.locator(".give").nth(1).focus()
     after(figure, page.keyboard.press, "Enter")
     says(figure, "chelsea, asked by the query of rocket:")
