@@ -90,14 +90,17 @@ test-checkpoints: .venv-torch/ready
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
 # it with TensorFlow. Of the others only JAX takes a model's variables away while
 # it trains, so there a run that was cut is tested, too. Each backend has ways of its
-# own out of Keras, so export is tested on both.
+# own out of Keras, so export is tested on both; and the chapter `scale` has a
+# program for PyTorch.
 test-flowers: .venv-torch/ready
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
 		tests/test_exporting.py --suite flowers-jax
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal tests/test_flowers.py \
-		tests/test_exporting.py --suite flowers-torch
+		tests/test_exporting.py \
+		tests/test_scale.py::test_the_program_for_torch_does_what_one_process_does \
+		--suite flowers-torch
 
 # What breaks with a new release of others rather than with a change here: once
 # a week, after all else.
