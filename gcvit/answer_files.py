@@ -192,8 +192,11 @@ def rows_in(folder):
         for path in sorted(places):
             number, start = places[path]
             files[number].seek(start)
-            path, *values = json.loads(files[number].readline())
-            yield readable(path), *values
+            # A reason may have a part of the name in it.
+            yield [
+                readable(value) if isinstance(value, str) else value
+                for value in json.loads(files[number].readline())
+            ]
 
 
 def write_csv(columns, rows, path):

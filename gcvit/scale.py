@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest 03cf3839. To carry an edit back:
+# Generated from book/scale.ipynb, digest 20fe2a7b. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -125,11 +125,13 @@ since each backend would draw others.
 # %% tags=["active-ipynb"]
 r"""
 import gcvit
+import keras
 
 building = '''
 model = gcvit.GCViT((4, 4), 16, (2, 2), (1, 2), path_drop=0)
 model.build((None, 32, 32, 3))
 '''
+keras.utils.set_random_seed(0)
 exec(building)
 model.save_weights(folder / "first.weights.h5")
 """
@@ -185,7 +187,6 @@ another backend, TensorFlow.
 
 # %% tags=["active-ipynb"]
 r"""
-import keras
 import numpy as np
 
 exec(batch + compiling)  # defines images and labels
