@@ -69,8 +69,7 @@ site-test: book-offline
 test-backends: test-tensorflow test-jax test-torch test-oldest
 
 test-tensorflow: .venv/ready
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(LAYER_TESTS) \
-		--suite tensorflow
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(LAYER_TESTS)
 
 test-oldest: .venv-oldest/ready
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest $(LAYER_TESTS) \
@@ -103,14 +102,12 @@ test-flowers: .venv-torch/ready
 		--suite flowers-torch
 
 # What breaks with a new release of others rather than with a change here: once
-# a week, after all else.
+# a week, and not counted.
 test-weekly: .venv-torch/ready .venv-oldest/ready
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
-		--suite weekly-oldest
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS)
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(LOADING_TESTS) $(FLOWERS_TESTS) \
-		--suite weekly-torch
+		--numprocesses 2 --dist worksteal $(LOADING_TESTS) $(FLOWERS_TESTS)
 
 # Tomorrow's Keras, with the newest of all else: not pinned, and not counted.
 test-nightly: .venv-nightly/ready
