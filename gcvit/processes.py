@@ -108,7 +108,7 @@ def together():
     error = None
     try:
         yield
-    except Exception as raised:
+    except Exception as raised:  # otherwise the others would wait
         error = raised
     texts = gather(f"{type(error).__name__}: {error}" if error else "")
     if error is not None:
