@@ -120,17 +120,10 @@ def predictor(model, batch_size):
 
 def by_the_first(work):
     """Let the first process do something; if it fails, all of them do."""
-    result, failed = None, None
-    if processes.rank() == 0:
-        try:
+    result = None
+    with processes.together():
+        if processes.rank() == 0:
             result = work()
-        except Exception as error:  # otherwise the others would wait
-            failed = error
-    said = processes.gather(f"failed: {failed}" if failed else "done")[0]
-    if failed:
-        raise failed
-    if said != "done":
-        raise RuntimeError(f"the first process {said}")
     return result
 
 
