@@ -11,9 +11,10 @@ from types import SimpleNamespace
 # this when it is imported, so it comes before Keras.
 CACHE = tempfile.TemporaryDirectory()
 if os.environ.get("KERAS_BACKEND") == "jax":
-    os.environ["XLA_FLAGS"] = (
+    os.environ.setdefault(
+        "XLA_FLAGS",
         "--xla_backend_optimization_level=0"
-        " --xla_llvm_disable_expensive_passes=true"
+        " --xla_llvm_disable_expensive_passes=true",
     )
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE.name)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -76,22 +77,25 @@ def reference(request):
 
 @pytest.fixture(scope="session")
 def run():
-    """Calls a layer; on JAX compiled as a whole, not operation by operation.
+    """Calls a layer, or a method of one that is built.
 
-    Each new operation takes JAX as long as it takes PyTorch to call a model.
+    On JAX it is compiled as a whole, not operation by operation: each new
+    operation takes JAX as long as it takes PyTorch to call a model.
     """
 
-    def call(layer, *inputs, **options):
+    def call(function, *inputs, **options):
         if keras.backend.backend() != "jax":
-            return layer(*inputs, **options)
+            return function(*inputs, **options)
         import jax
+
+        variables = getattr(function, "__self__", function).variables
 
         @jax.jit
         def compiled(values, inputs):
-            with keras.StatelessScope(zip(layer.variables, values)):
-                return layer(*inputs, **options)
+            with keras.StatelessScope(zip(variables, values)):
+                return function(*inputs, **options)
 
-        return compiled([x.value for x in layer.variables], inputs)
+        return compiled([x.value for x in variables], inputs)
 
     return call
 

@@ -17,30 +17,30 @@ def small_segmenter():
 
 
 @pytest.mark.parametrize("size", [(32, 32), (41, 54)])
-def test_each_pixel_gets_logits(size):
-    logits = small_segmenter()(random_images(2, *size))
+def test_each_pixel_gets_logits(size, run):
+    logits = run(small_segmenter(), random_images(2, *size))
     assert tuple(logits.shape) == (2, *size, 3)
     assert np.ptp(numpy(logits), axis=(1, 2)).min() > 0.1
 
 
-def test_each_level_counts():
+def test_each_level_counts(run):
     model, x = small_segmenter(), random_images()
-    before = numpy(model(x))
+    before = numpy(run(model, x))
     for lateral in model.laterals:
         kernel = numpy(lateral.kernel)
         lateral.kernel.assign(0 * kernel)
-        assert np.abs(numpy(model(x)) - before).max() > 1e-3
+        assert np.abs(numpy(run(model, x)) - before).max() > 1e-3
         lateral.kernel.assign(kernel)
 
 
-def test_it_is_saved_with_its_backbone(tmp_path):
+def test_it_is_saved_with_its_backbone(tmp_path, run):
     model, x = small_segmenter(), random_images(2, 41, 54)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.backbone.image_shape == (32, 32, 3)
     assert loaded.backbone.get_config() == model.backbone.get_config()
     assert (loaded.num_classes, loaded.dim) == (3, 8)
-    np.testing.assert_array_equal(numpy(loaded(x)), numpy(model(x)))
+    np.testing.assert_array_equal(numpy(run(loaded, x)), numpy(run(model, x)))
 
 
 def test_what_is_not_used_is_not_trained():

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from tools import release
+from tools import release, stamp
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,18 @@ def test_an_index_would_take_both(built):
     with tarfile.open(built[1]) as archive:
         members = archive.getmembers()
     assert {(m.uid, m.uname, m.mode) for m in members} == {(0, "", 0o644)}
+
+
+def test_the_links_of_the_long_description_lead_to_this_version(built):
+    """An index shows the README, and has none of the files beside it."""
+    with zipfile.ZipFile(built[0]) as wheel:
+        [name] = [x for x in wheel.namelist() if x.endswith("/METADATA")]
+        text = wheel.read(name).decode()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links and all(link.startswith("https://") for link in links)
+    address, tag = stamp.address(), f"v{release.version()}"
+    assert f"{address}/blob/{tag}/CONTRIBUTING.md" in links
+    assert f"{address}/raw/{tag}/book/_static/figures/book.png" in links
 
 
 def test_a_release_is_refused_with_the_reason(monkeypatch):

@@ -29,10 +29,15 @@ BESIDE = ("LICENSE", "LICENSE-TEXT", "LICENSE-WORDNET", "README.md")
 MADE = ("MANIFEST.in", "PKG-INFO", "pyproject.toml", "setup.cfg")
 
 
+def project():
+    """What pyproject.toml says of the project."""
+    text = (ROOT / "pyproject.toml").read_text()
+    return tomllib.loads(text)["project"]
+
+
 def version():
     """The version, from its one home."""
-    text = (ROOT / "pyproject.toml").read_text()
-    return tomllib.loads(text)["project"]["version"]
+    return project()["version"]
 
 
 def git(*arguments):
@@ -70,6 +75,20 @@ def copy_tree(folder):
         path.chmod(0o644)
 
 
+def with_full_links(readme):
+    """Let links to files of the repository lead there from an index, too.
+
+    They lead to the files as they are at this version's tag.
+    """
+    address = project()["urls"]["Repository"]
+
+    def full(match):
+        kind = "raw" if match[1].startswith("!") else "blob"
+        return f"{match[1]}({address}/{kind}/v{version()}/{match[2]})"
+
+    return re.sub(r"(!?\[[^]]*\])\((?!https:)([^)]+)\)", full, readme)
+
+
 def repack(path, seconds):
     """Take time, owner and order of its building out of an archive."""
     with tarfile.open(path) as archive:
@@ -95,6 +114,8 @@ def build(folder):
     seconds = int(git("log", "-1", "--format=%ct"))
     with tempfile.TemporaryDirectory() as tree:
         copy_tree(Path(tree))
+        readme = Path(tree) / "README.md"
+        readme.write_text(with_full_links(readme.read_text()))
         subprocess.run(
             [sys.executable, "-m", "build", "--no-isolation"]
             + ["--outdir", folder, tree],

@@ -91,8 +91,7 @@ def test_a_chapter_can_be_launched(chapter, files):
 
 def test_the_links_of_the_readme_are_files(files):
     text = (ROOT / "README.md").read_text("utf-8")
-    found = [
-        in_repository(link) for link in re.findall(r"\((https:.+?)\)", text)
-    ]
-    paths = [path for path in found if path is not None]
-    assert paths and set(paths) <= files
+    links = re.findall(r"\]\((.+?)\)", text)
+    relative = {Path(link) for link in links if not urlsplit(link).scheme}
+    inside = {in_repository(link) for link in links} - {None}
+    assert relative and inside and relative | inside <= files
