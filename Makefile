@@ -81,10 +81,10 @@ test-checkpoints: .venv-torch/ready
 	KERAS_BACKEND=tensorflow .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) -m skipif \
 		--suite checkpoints-tensorflow
-	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
 		tests/test_limits.py tests/test_properties.py \
-		--suite checkpoints-jax
+		--suite checkpoints-torch
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
 # it with TensorFlow. Of the others only JAX takes a model's variables away while
@@ -102,18 +102,30 @@ test-flowers: .venv-torch/ready
 		--suite flowers-torch
 
 # What breaks with a new release of others rather than with a change here: once
-# a week, and not counted.
-test-weekly: .venv-torch/ready .venv-oldest/ready
+# a week. JAX's own optimisations are on there.
+test-weekly: .venv/ready .venv-torch/ready .venv-oldest/ready
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest \
+		--numprocesses 2 --dist loadfile -m weekly tests --suite weekly
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS)
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
+		--suite weekly-oldest
+	KERAS_BACKEND=jax XLA_FLAGS= .venv-torch/bin/python -m pytest \
+		-m weekly tests/test_model.py --suite weekly-jax
+	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
+		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
+		--suite weekly-checkpoints
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(LOADING_TESTS) $(FLOWERS_TESTS)
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
+		--suite weekly-torch
 
-# Tomorrow's Keras, with the newest of all else: not pinned, and not counted.
-test-nightly: .venv-nightly/ready
-	for backend in jax torch; do \
-		KERAS_BACKEND=$$backend .venv-nightly/bin/python -m pytest \
-			$(LAYER_TESTS) || exit 1; \
+# Today's newest of everything, and tomorrow's Keras, for which there is no
+# TensorFlow: not pinned, and not counted.
+test-newest: BACKENDS := tensorflow jax torch
+test-nightly: BACKENDS := jax torch
+test-newest test-nightly: test-%: .venv-%/ready
+	for backend in $(BACKENDS); do \
+		KERAS_BACKEND=$$backend .venv-$*/bin/python -m pytest \
+			$(LAYER_TESTS) $(LOADING_TESTS) || exit 1; \
 	done
 
 test-%: .venv-%/ready
@@ -164,7 +176,7 @@ release: .venv/ready
 
 clean:
 	rm -rf _build build dist .venv .venv-jax .venv-torch .venv-oldest \
-		.venv-nightly .venv-benchmarks tools/onnxruntime_web/node_modules
+		.venv-newest .venv-nightly .venv-benchmarks tools/onnxruntime_web/node_modules
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -194,7 +206,7 @@ clean:
 	.venv-benchmarks/bin/python $(INSTALL) --no-deps --editable .
 	touch $@
 
-.venv-oldest/ready .venv-nightly/ready: .venv-%/ready: \
+.venv-oldest/ready .venv-newest/ready .venv-nightly/ready: .venv-%/ready: \
 		tests/backends/%.txt pyproject.toml
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python $(INSTALL) --requirement tests/backends/$*.txt

@@ -513,6 +513,7 @@ print(json.dumps(sorted(added)))
     assert json.loads(printed.splitlines()[-1]) == ["gcvit"]
 
 
+@pytest.mark.weekly
 @pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="PyTorch compiles nothing here"
 )
