@@ -81,15 +81,36 @@ def test_the_links_of_the_long_description_lead_to_this_version(built):
 
 
 def test_a_release_is_refused_with_the_reason(monkeypatch):
-    number = release.version()
-    monkeypatch.setattr(release, "git", lambda *words: "")
+    number, said = release.version(), {}
+    monkeypatch.setattr(release, "git", lambda *words: said.get(words[0], ""))
     assert release.why_not(None) is None
     assert release.why_not(f"v{number}") is None
     assert f"the version in pyproject.toml {number}" in release.why_not("v9.9")
+    said["tag"] = f"v{number}"  # on this commit
+    assert release.why_not(f"v{number}") is None
+    said["status"] = " M README.md"
+    assert release.why_not(None) == (
+        "There are changes; commit them first:\n M README.md"
+    )
+
+
+def test_a_version_that_was_forgotten_is_noticed(monkeypatch):
+    number = release.version()
+    monkeypatch.setattr(
+        release,
+        "git",
+        lambda *words: f"v{number}" if words[:2] == ("tag", "--list") else "",
+    )
+    assert release.why_not(None).startswith(
+        f"The tag v{number} is on another commit: {number} is released."
+    )
+    monkeypatch.setattr(release, "first_in_changelog", lambda: "9.9.9")
+    assert release.why_not(None) == (
+        "CHANGELOG.md opens with 9.9.9, "
+        f"the version in pyproject.toml is {number}."
+    )
     monkeypatch.setattr(release, "version", lambda: "9.9.9")
-    assert release.why_not("v9.9.9") == "CHANGELOG.md has nothing under 9.9.9."
-    monkeypatch.setattr(release, "git", lambda *words: " M README.md")
-    assert release.why_not(None).startswith("There are changes")
+    assert release.why_not(None) == "CHANGELOG.md has nothing under 9.9.9."
 
 
 def test_the_changes_of_a_version_are_its_own():

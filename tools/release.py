@@ -55,14 +55,39 @@ def changes(number):
     return found[1] if found else None
 
 
+def first_in_changelog():
+    """The version with which the changelog opens."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    return re.search(r"^## (\S+)", text, re.M)[1]
+
+
+def nothing_under(number):
+    """Say that the changelog lacks a version, or its changes."""
+    return f"CHANGELOG.md has nothing under {number}."
+
+
 def why_not(tag):
     """Say why this is not to be released; `None` if it is."""
-    if git("status", "--porcelain"):
-        return "There are changes; commit them first."
-    if tag and tag != f"v{version()}":
-        return f"The tag is {tag}, the version in pyproject.toml {version()}."
-    if not changes(version()):
-        return f"CHANGELOG.md has nothing under {version()}."
+    number, name = version(), f"v{version()}"
+    changed = git("status", "--porcelain")
+    if changed:
+        return f"There are changes; commit them first:\n{changed}"
+    if tag and tag != name:
+        return f"The tag is {tag}, the version in pyproject.toml {number}."
+    if first_in_changelog() != number:
+        return (
+            f"CHANGELOG.md opens with {first_in_changelog()}, "
+            f"the version in pyproject.toml is {number}."
+        )
+    if not changes(number):
+        return nothing_under(number)
+    if git("tag", "--list", name) and not git(
+        "tag", "--points-at", "HEAD", "--list", name
+    ):
+        return (
+            f"The tag {name} is on another commit: {number} is released. "
+            "Write the next version in pyproject.toml and CHANGELOG.md."
+        )
     return None
 
 
@@ -163,13 +188,16 @@ def differences(wheel, archive):
 
 def main():
     if sys.argv[1:] == ["--changes"]:
-        print(changes(version()))
+        found = changes(version())
+        if not found:
+            sys.exit(nothing_under(version()))
+        print(found)
         return
+    folder = ROOT / "dist"
+    shutil.rmtree(folder, ignore_errors=True)  # what is there was checked
     reason = why_not(os.environ.get("TAG"))
     if reason:
         sys.exit(reason)
-    folder = ROOT / "dist"
-    shutil.rmtree(folder, ignore_errors=True)
     built = build(folder)
     wrong = differences(*built)
     if wrong:
