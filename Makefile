@@ -16,14 +16,15 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 	tests/test_gradients.py tests/test_variants.py tests/test_check.py \
 	tests/test_fast_ops.py tests/test_quantization.py \
 	tests/test_dense.py tests/test_hub.py
+STRANGERS_TESTS := tests/test_limits.py tests/test_properties.py
 LOADING_TESTS := tests/test_checkpoints.py tests/test_pretrained.py
-FLOWERS_TESTS := tests/test_flowers.py tests/test_pipelines.py tests/test_tasks.py \
-	tests/test_answers.py tests/test_resizing.py
-# A full disk, and a file that was cut, are the same to each backend and to each
-# Keras; that a run goes on from a state is not.
+FLOWERS_TESTS := tests/test_flowers.py tests/test_answers.py
+PICTURES_TESTS := tests/test_pipelines.py tests/test_tasks.py \
+	tests/test_resizing.py
+# A full disk is the same to each backend and to each Keras; that a run goes on
+# from a state is not.
 RUNS_TESTS := tests/test_runs.py \
-	--deselect tests/test_runs.py::test_a_full_disk_leaves_the_state_before \
-	--deselect 'tests/test_runs.py::test_a_run_that_was_killed_goes_on[-head.npz-head-8]'
+	--deselect tests/test_runs.py::test_a_full_disk_leaves_the_state_before
 # What a test run does to a kernel or a log should not depend on the machine.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # TensorFlow takes oneDNN's convolutions by default on some CPUs only, and there
@@ -79,17 +80,15 @@ test-oldest: .venv-oldest/ready
 # needs no PyTorch, `make test` loads with TensorFlow; the rest has a condition.
 test-checkpoints: .venv-torch/ready
 	KERAS_BACKEND=tensorflow .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(LOADING_TESTS) -m skipif \
-		--suite checkpoints-tensorflow
+		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
+		$(STRANGERS_TESTS) -m skipif --suite checkpoints-tensorflow
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
-		tests/test_limits.py tests/test_properties.py \
 		--suite checkpoints-torch
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
 # it with TensorFlow. Of the others only JAX takes a model's variables away while
-# it trains, so there a run that was cut is tested, too. Each backend has ways of its
-# own out of Keras, so export is tested on both; and the chapter `scale` has a
+# it trains, so there a run that was cut is tested, too. The chapter `scale` has a
 # program for PyTorch.
 test-flowers: .venv-torch/ready
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
@@ -97,7 +96,6 @@ test-flowers: .venv-torch/ready
 		tests/test_exporting.py --suite flowers-jax
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal tests/test_flowers.py \
-		tests/test_exporting.py \
 		tests/test_scale.py::test_the_program_for_torch_does_what_one_process_does \
 		--suite flowers-torch
 
@@ -107,16 +105,16 @@ test-weekly: .venv/ready .venv-torch/ready .venv-oldest/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest \
 		--numprocesses 2 --dist loadfile -m weekly tests --suite weekly
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
-		--suite weekly-oldest
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
+		$(PICTURES_TESTS) $(RUNS_TESTS) --suite weekly-oldest
 	KERAS_BACKEND=jax XLA_FLAGS= .venv-torch/bin/python -m pytest \
 		-m weekly tests/test_model.py --suite weekly-jax
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
-		--suite weekly-checkpoints
+		$(PICTURES_TESTS) --suite weekly-checkpoints
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
-		--suite weekly-torch
+		$(PICTURES_TESTS) tests/test_exporting.py --suite weekly-torch
 
 # Today's newest of everything, and tomorrow's Keras, for which there is no
 # TensorFlow: not pinned, and not counted.

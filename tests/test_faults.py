@@ -196,6 +196,7 @@ def contents(folder):
     )
 
 
+@pytest.mark.weekly  # the chapter `scale` does the same on each push
 def test_a_killed_training_goes_on(tmp_path):
     def train(name, **variables):
         return finish(start(TRAIN, 2, RUN=str(tmp_path / name), **variables))

@@ -13,7 +13,7 @@ import gcvit
 SMALL = {
     "window_size": (2, 4),
     "embed_dim": 8,
-    "depths": (2, 1),
+    "depths": (2, 2),
     "num_heads": (1, 2),
     "num_classes": 3,
     "layer_scale": 0.5,

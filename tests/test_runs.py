@@ -142,9 +142,9 @@ fine_tune(model, *small_data(), folder, **EPOCHS)
     ("moment", "phase", "steps"),
     [
         ("training", "head", 6),
-        ("-head.npz", "head", 8),
-        ("best.keras", "all", 4),
         ("history.json", "all", 12),
+        pytest.param("-head.npz", "head", 8, marks=pytest.mark.weekly),
+        pytest.param("best.keras", "all", 4, marks=pytest.mark.weekly),
     ],
 )
 def test_a_run_that_was_killed_goes_on(

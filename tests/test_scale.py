@@ -102,6 +102,7 @@ def found():
     return [json.loads(text.splitlines()[0]) for text in texts]
 
 
+@pytest.mark.weekly  # the chapter cuts `nano` on each push
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_cut_model_trains_and_answers_as_the_whole_one(found, number):
     (losses, _, answers), cut = found[0], found[number]
@@ -110,6 +111,7 @@ def test_a_cut_model_trains_and_answers_as_the_whole_one(found, number):
         assert row == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.weekly
 def test_each_device_holds_its_part(found):
     whole, four, two = (np.array(held) for _, held, _ in found)
     # 5.7 % are whole on each. The averages are cut, too.
