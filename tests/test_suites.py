@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,11 @@ def test_ci_ends_at_once_on_what_is_missing(monkeypatch, capsys):
     monkeypatch.setenv("GCVIT_MAY_BE_ABSENT", "chromium cifar10 tf_flowers")
     presence.main()
     assert "absent, as it may be: cifar10" in capsys.readouterr().out
+
+
+def test_each_suite_is_stored_and_no_other():
+    text = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"--suite ([a-z-]+)", text))
+    assert "--suite $*" in text  # of `make test-jax` and `make test-torch`
+    path = ROOT / "tests" / "expected_counts.json"
+    assert set(json.loads(path.read_text())) == named | {"jax", "torch"}
