@@ -18,9 +18,8 @@ LAYER_TESTS := --numprocesses 2 --dist worksteal \
 	tests/test_dense.py tests/test_hub.py
 STRANGERS_TESTS := tests/test_limits.py tests/test_properties.py
 LOADING_TESTS := tests/test_checkpoints.py tests/test_pretrained.py
-FLOWERS_TESTS := tests/test_flowers.py tests/test_answers.py
-PICTURES_TESTS := tests/test_pipelines.py tests/test_tasks.py \
-	tests/test_resizing.py
+FLOWERS_TESTS := tests/test_flowers.py tests/test_pipelines.py tests/test_tasks.py \
+	tests/test_answers.py tests/test_resizing.py
 # A full disk is the same to each backend and to each Keras; that a run goes on
 # from a state is not.
 RUNS_TESTS := tests/test_runs.py \
@@ -88,14 +87,15 @@ test-checkpoints: .venv-torch/ready
 
 # Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
 # it with TensorFlow. Of the others only JAX takes a model's variables away while
-# it trains, so there a run that was cut is tested, too. The chapter `scale` has a
-# program for PyTorch.
+# it trains, so there a run that was cut is tested. The chapter `scale` has a
+# program for PyTorch. Once a week both do all that TensorFlow does.
 test-flowers: .venv-torch/ready
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
-		tests/test_exporting.py --suite flowers-jax
+		--numprocesses 2 --dist worksteal $(RUNS_TESTS) \
+		tests/test_answers.py tests/test_exporting.py --suite flowers-jax
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal tests/test_flowers.py \
+		--numprocesses 2 --dist worksteal \
+		tests/test_flowers.py::test_everything_at_once \
 		tests/test_scale.py::test_the_program_for_torch_does_what_one_process_does \
 		--suite flowers-torch
 
@@ -105,16 +105,16 @@ test-weekly: .venv/ready .venv-torch/ready .venv-oldest/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest \
 		--numprocesses 2 --dist loadfile -m weekly tests --suite weekly
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
-		$(PICTURES_TESTS) $(RUNS_TESTS) --suite weekly-oldest
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
+		--suite weekly-oldest
 	KERAS_BACKEND=jax XLA_FLAGS= .venv-torch/bin/python -m pytest \
-		-m weekly tests/test_model.py --suite weekly-jax
+		-m weekly tests/test_model.py --suite weekly-compiled
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
-		$(PICTURES_TESTS) --suite weekly-checkpoints
+		$(FLOWERS_TESTS) --suite weekly-jax
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
-		$(PICTURES_TESTS) tests/test_exporting.py --suite weekly-torch
+		tests/test_exporting.py --suite weekly-torch
 
 # Today's newest of everything, and tomorrow's Keras, for which there is no
 # TensorFlow: not pinned, and not counted.

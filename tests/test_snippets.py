@@ -133,6 +133,7 @@ flowers.fine_tune.__kwdefaults__ |= {{"head_epochs": 0, "epochs": 1}}
 """
 
 
+@pytest.mark.weekly  # the chapter `scale` trains in two on each push
 def test_the_readme_trains_in_one_process_and_in_two(
     little_nano, readers_folder
 ):

@@ -82,6 +82,7 @@ def test_the_classes_are_put_back():
     assert block.WindowAttention is before
 
 
+@pytest.mark.weekly
 def test_a_run_that_was_cut_goes_on(tmp_path, monkeypatch):
     short = {"epochs": 2, "batch_size": 8, "warmup_epochs": 1}
     for key, value in short.items():

@@ -87,6 +87,7 @@ def short(monkeypatch):
     monkeypatch.setattr(train_nano, "EVALUATION_BATCH", 8)
 
 
+@pytest.mark.weekly
 def test_a_run_that_was_cut_goes_on(short, tmp_path, monkeypatch):
     save_state = train_nano.runs.save_state
 
