@@ -100,21 +100,20 @@ test-flowers: .venv-torch/ready
 		--suite flowers-torch
 
 # What breaks with a new release of others rather than with a change here: once
-# a week. JAX's own optimisations are on there.
+# a week. JAX's own optimisations are on there. The marked tests are counted.
 test-weekly: .venv/ready .venv-torch/ready .venv-oldest/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest \
 		--numprocesses 2 --dist loadfile -m weekly tests --suite weekly
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
-		--suite weekly-oldest
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS)
 	KERAS_BACKEND=jax XLA_FLAGS= .venv-torch/bin/python -m pytest \
-		-m weekly tests/test_model.py --suite weekly-compiled
+		-m weekly tests/test_model.py
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
-		$(FLOWERS_TESTS) --suite weekly-jax
+		$(FLOWERS_TESTS)
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
-		tests/test_exporting.py --suite weekly-torch
+		tests/test_exporting.py
 
 # Today's newest of everything, and tomorrow's Keras, for which there is no
 # TensorFlow: not pinned, and not counted.
