@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest 20fe2a7b. To carry an edit back:
+# Generated from book/scale.ipynb, digest 9e5aa38d. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -95,6 +95,7 @@ def start(program, processes=1, devices=1, backend="jax"):
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
         "KERAS_DISTRIBUTION_NUM_PROCESSES": str(processes),
         "XLA_FLAGS": QUICK + count,
+        "PYTHON_COLORS": "0",  # errors are read below
     }
     return [
         subprocess.Popen(
