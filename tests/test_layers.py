@@ -281,7 +281,7 @@ def test_batch_of_any_size_even_none(case, run):
     each = len(answer) // 3  # windows, or one map
     for images in (0, 1, 3):
         inputs = [x[: len(x) // 3 * images] for x in three]
-        for call in {layer, program}:
+        for call in {layer, program}:  # one, where none is compiled
             found = numpy(run(call, *inputs))
             assert found.shape == (each * images, *answer.shape[1:])
             np.testing.assert_allclose(
