@@ -20,6 +20,9 @@ LIST_BYTES = 2 * 2**20
 EXPANSION = 20
 SPARE_BYTES = 64 * 2**20
 MIB = 2**20
+# A bit of a member's attributes, from DOS. PyTorch reads nothing of what has it,
+# says nothing, and its tensor has what was in the memory before.
+FOLDER = 0x10
 
 
 def room(path):
@@ -94,7 +97,8 @@ def check_members(members, path):
 
     Raises:
         ValueError: for a name that leads out of the archive, for one that is
-            there twice, and for what is packed too tightly.
+            there twice, for a folder with bytes, and for what is packed too
+            tightly.
     """
     names = set()
     for member in members:
@@ -114,6 +118,11 @@ def check_members(members, path):
             raise ValueError(
                 f"{path} was refused: {name!r} in it is compressed by a "
                 "method that checkpoints do not use; deflate would work."
+            )
+        if member.external_attr & FOLDER and member.file_size:
+            raise ValueError(
+                f"{path} is corrupted: {name!r} in it is marked as a folder, "
+                f"and has {member.file_size:,} bytes."
             )
     check_room(path, "archive", sum(member.file_size for member in members))
 

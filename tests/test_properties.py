@@ -245,6 +245,24 @@ def test_a_damaged_checkpoint_is_refused_or_whole(form):
     check()
 
 
+@pytest.mark.parametrize(
+    ("form", "member"),
+    [
+        (".keras", b"model.weights.h5"),
+        pytest.param(".pth", b"weights/data/0", marks=NEEDS_PYTORCH),
+    ],
+)
+def test_weights_marked_as_a_folder_are_refused(form, member):
+    """PyTorch takes what the memory holds for them: an hour of cases found it."""
+    content = bytearray(valid(form))
+    content[content.rindex(member) - 8] |= 0x10  # in the archive's directory
+
+    def load(path):
+        gcvit.load_checkpoint(TARGET, path)
+
+    assert not check_loading(bytes(content), True, f"a{form}", load)
+
+
 @pytest.mark.parametrize("form", [".keras", ".weights.h5"])
 def test_a_damaged_file_of_keras_is_refused_or_whole(form):
     """By Keras's own loader."""
