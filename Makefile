@@ -65,39 +65,46 @@ site-test: book-offline
 		--numprocesses 2 --dist worksteal --suite site
 
 # The layers on each backend, and on the oldest stack that the package declares,
-# which loads checkpoints, too. The others do in `make test-checkpoints`.
+# which takes pretrained models, too.
 test-backends: test-tensorflow test-jax test-torch test-oldest
 
 test-tensorflow: .venv/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(LAYER_TESTS)
 
+test-jax: .venv-jax/ready
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest $(LAYER_TESTS) --suite jax
+
+# PyTorch reads its own files, and trains; the chapter `scale` has a program for
+# it. Once a week it does all that TensorFlow does.
+test-torch: .venv-torch/ready
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest $(LAYER_TESTS) \
+		$(LOADING_TESTS) tests/test_flowers.py::test_everything_at_once \
+		tests/test_scale.py::test_the_program_for_torch_does_what_one_process_does \
+		--suite torch
+
+# What `check` says, and what is read without Keras, is the same to each Keras.
+SAME_TESTS := tests/test_check.py tests/test_checkpoints.py
 test-oldest: .venv-oldest/ready
-	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest $(LAYER_TESTS) \
-		$(LOADING_TESTS) --suite oldest
+	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest \
+		$(filter-out $(SAME_TESTS),$(LAYER_TESTS) $(LOADING_TESTS)) \
+		--suite oldest
 
 # PyTorch's files can be read under every backend, if PyTorch is there too. What
 # needs no PyTorch, `make test` loads with TensorFlow; the rest has a condition.
 test-checkpoints: .venv-torch/ready
 	KERAS_BACKEND=tensorflow .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
-		$(STRANGERS_TESTS) -m skipif --suite checkpoints-tensorflow
-	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
-		--suite checkpoints-torch
+		$(STRANGERS_TESTS) -m skipif --suite checkpoints
 
-# Every backend can be fine-tuned on TensorFlow's pipelines. `make test` does
-# it with TensorFlow. Of the others only JAX takes a model's variables away while
-# it trains, so there a run that was cut is tested. The chapter `scale` has a
-# program for PyTorch. Once a week both do all that TensorFlow does.
+# Every backend can be fine-tuned on TensorFlow's pipelines: `make test` does it
+# with TensorFlow, `make test-torch` with PyTorch. Only JAX takes a model's
+# variables away while it trains, so here a run that was cut is tested. What JAX
+# does in several processes, `make test` tries.
 test-flowers: .venv-torch/ready
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(RUNS_TESTS) \
-		tests/test_answers.py tests/test_exporting.py --suite flowers-jax
-	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal \
-		tests/test_flowers.py::test_everything_at_once \
-		tests/test_scale.py::test_the_program_for_torch_does_what_one_process_does \
-		--suite flowers-torch
+		--numprocesses 2 --dist worksteal $(RUNS_TESTS) tests/test_answers.py \
+		--deselect tests/test_answers.py::test_processes_share_the_work \
+		--suite flowers
 
 # What breaks with a new release of others rather than with a change here: once
 # a week. JAX's own optimisations are on there. The marked tests are counted.
@@ -105,12 +112,13 @@ test-weekly: .venv/ready .venv-torch/ready .venv-oldest/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest \
 		--numprocesses 2 --dist loadfile -m weekly tests --suite weekly
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest \
-		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS)
+		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
+		$(SAME_TESTS)
 	KERAS_BACKEND=jax XLA_FLAGS= .venv-torch/bin/python -m pytest \
 		-m weekly tests/test_model.py
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
-		$(FLOWERS_TESTS)
+		$(FLOWERS_TESTS) tests/test_exporting.py
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
 		tests/test_exporting.py
@@ -124,10 +132,6 @@ test-newest test-nightly: test-%: .venv-%/ready
 		KERAS_BACKEND=$$backend .venv-$*/bin/python -m pytest \
 			$(LAYER_TESTS) $(LOADING_TESTS) || exit 1; \
 	done
-
-test-%: .venv-%/ready
-	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(LAYER_TESTS) \
-		--suite $*
 
 # Regenerate the modules, rerun the chapters, store their outputs.
 # NAMES="block level" takes these chapters only.

@@ -2,22 +2,13 @@
 
 import json
 import os
-import tempfile
 from types import SimpleNamespace
 
-# On JAX the time goes into compiling, not into computing: optimise less, and
-# compile the same program only once, also in another model or another process:
-# both of pytest-xdist's, and all of `.ci/run`, which names a folder. JAX reads
-# this when it is imported, so it comes before Keras.
-CACHE = tempfile.TemporaryDirectory()
+import launch
+
+# JAX reads them when it is imported, so this comes before Keras.
 if os.environ.get("KERAS_BACKEND") == "jax":
-    os.environ.setdefault(
-        "XLA_FLAGS",
-        "--xla_backend_optimization_level=0"
-        " --xla_llvm_disable_expensive_passes=true",
-    )
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE.name)
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ.update(launch.quick() | os.environ)
 
 import keras
 import numpy as np

@@ -94,6 +94,7 @@ def test_all_end_when_one(fault, expected):
         assert code == expected_code, text
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize("fault", [KILLED, FAILS])
 def test_all_end_when_the_first(fault):
     """It has the service with which JAX ends the others.

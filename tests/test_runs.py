@@ -142,7 +142,7 @@ fine_tune(model, *small_data(), folder, **EPOCHS)
     ("moment", "phase", "steps"),
     [
         ("training", "head", 6),
-        ("history.json", "all", 12),
+        pytest.param("history.json", "all", 12, marks=pytest.mark.weekly),
         pytest.param("-head.npz", "head", 8, marks=pytest.mark.weekly),
         pytest.param("best.keras", "all", 4, marks=pytest.mark.weekly),
     ],

@@ -119,6 +119,5 @@ def test_ci_ends_at_once_on_what_is_missing(monkeypatch, capsys):
 def test_each_suite_is_stored_and_no_other():
     text = (ROOT / "Makefile").read_text()
     named = set(re.findall(r"--suite ([a-z-]+)", text))
-    assert "--suite $*" in text  # of `make test-jax` and `make test-torch`
     path = ROOT / "tests" / "expected_counts.json"
-    assert set(json.loads(path.read_text())) == named | {"jax", "torch"}
+    assert set(json.loads(path.read_text())) == named
