@@ -135,6 +135,7 @@ def test_whole_numbers_on_litert_answer_alike(tmp_path):
     or not is_installed(["onnxruntime"]),
     reason="no ONNX here",
 )
+@pytest.mark.weekly  # the chapter `deploy` has such a program
 def test_a_program_without_keras_answers_the_same(tmp_path):
     """The chapter's program, in an environment that has no Keras."""
     nano = gcvit.from_pretrained("nano")
