@@ -107,21 +107,21 @@ test-flowers: .venv-torch/ready
 		--suite flowers
 
 # What breaks with a new release of others rather than with a change here: once
-# a week. JAX's own optimisations are on there. The marked tests are counted.
+# a week. In one test JAX's own optimisations are on.
 test-weekly: .venv/ready .venv-torch/ready .venv-oldest/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest \
 		--numprocesses 2 --dist loadfile -m weekly tests --suite weekly
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
-		$(SAME_TESTS)
+		$(SAME_TESTS) --suite weekly-oldest
 	KERAS_BACKEND=jax XLA_FLAGS= .venv-torch/bin/python -m pytest \
-		-m weekly tests/test_model.py
+		-m weekly tests/test_model.py --suite weekly-compiled
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
-		$(FLOWERS_TESTS) tests/test_exporting.py
+		$(FLOWERS_TESTS) tests/test_exporting.py --suite weekly-jax
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
-		tests/test_exporting.py
+		tests/test_exporting.py --suite weekly-torch
 
 # Today's newest of everything, and tomorrow's Keras, for which there is no
 # TensorFlow: not pinned, and not counted.

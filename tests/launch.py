@@ -23,7 +23,7 @@ def quick():
     """
     flags = "--xla_backend_optimization_level=0"
     flags += " --xla_llvm_disable_expensive_passes=true"
-    # An older way takes half as long. JAX 0.12 ends where it is asked for.
+    # An older way takes half as long. JAX 0.12 no longer knows it, and ends.
     if find_spec("jax") and version("jax").startswith("0.10."):
         flags += " --xla_cpu_use_fusion_emitters=false"
         flags += " --xla_cpu_parallel_codegen_split_count=1"

@@ -114,7 +114,7 @@ def test_the_buttons_without_attributes_work(open_page):
     page.locator(".btn-download-pdf-button").click()
     assert page.evaluate("printed")
     page.locator(".btn-fullscreen-button").click()
-    page.wait_for_function("document.fullscreenElement")
+    page.locator(":fullscreen").wait_for()
     assert not page.errors
 
 
