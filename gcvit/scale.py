@@ -1,4 +1,4 @@
-# Generated from book/scale.ipynb, digest 9cd374d5. To carry an edit back:
+# Generated from book/scale.ipynb, digest 3d639835. To carry an edit back:
 # .venv/bin/python tools/chapters.py --from-module scale
 # %% [markdown]
 r"""
@@ -79,7 +79,7 @@ folder = Path(temporary.name)
 # To compile it quickly, and once.
 QUICK = "--xla_backend_optimization_level=0 "
 QUICK += "--xla_llvm_disable_expensive_passes=true "
-if version("jax").startswith("0.10."):  # an older way, half as long
+if version("jax").startswith("0.10."):  # later ones do not know this flag
     QUICK += "--xla_cpu_use_fusion_emitters=false "
 COMPILED = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
 COMPILED["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

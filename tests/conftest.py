@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import launch
 
-# JAX reads them when it is imported, so this comes before Keras.
+# JAX reads its variables when it is imported, so this comes before Keras.
 if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.update(launch.quick() | os.environ)
 

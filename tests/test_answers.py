@@ -375,9 +375,7 @@ except ValueError as error:
 """
 
 
-@pytest.mark.parametrize(
-    "batches", [pytest.param(0, marks=pytest.mark.weekly), 2]
-)
+@pytest.mark.parametrize("batches", [0, 2])
 def test_processes_share_the_work(model, folder, whole, tmp_path, batches):
     pytest.importorskip("jax", reason="it joins the processes")
     model.save(tmp_path / "model.keras")

@@ -230,18 +230,18 @@ def check_loading(content, is_protected, name, load):
     return True
 
 
+def load_checkpoint(path):
+    gcvit.load_checkpoint(TARGET, path)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_damaged_checkpoint_is_refused_or_whole(form):
     @given(mutated_files(form))
     @settings(max_examples=2 * settings().max_examples)
     def check(case):
-        check_loading(
-            *case, f"a{form}", lambda path: gcvit.load_checkpoint(TARGET, path)
-        )
+        check_loading(*case, f"a{form}", load_checkpoint)
 
-    check_loading(
-        valid(form), True, "a", lambda x: gcvit.load_checkpoint(TARGET, x)
-    )
+    check_loading(valid(form), True, "a", load_checkpoint)
     check()
 
 
@@ -256,11 +256,9 @@ def test_weights_marked_as_a_folder_are_refused(form, member):
     """PyTorch takes what the memory holds for them: an hour of cases found it."""
     content = bytearray(valid(form))
     content[content.rindex(member) - 8] |= 0x10  # in the archive's directory
-
-    def load(path):
-        gcvit.load_checkpoint(TARGET, path)
-
-    assert not check_loading(bytes(content), True, f"a{form}", load)
+    assert not check_loading(
+        bytes(content), True, f"a{form}", load_checkpoint
+    )
 
 
 @pytest.mark.parametrize("form", [".keras", ".weights.h5"])
