@@ -256,9 +256,7 @@ def test_weights_marked_as_a_folder_are_refused(form, member):
     """PyTorch takes what the memory holds for them: an hour of cases found it."""
     content = bytearray(valid(form))
     content[content.rindex(member) - 8] |= 0x10  # in the archive's directory
-    assert not check_loading(
-        bytes(content), True, f"a{form}", load_checkpoint
-    )
+    assert not check_loading(bytes(content), True, f"a{form}", load_checkpoint)
 
 
 @pytest.mark.parametrize("form", [".keras", ".weights.h5"])
