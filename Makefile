@@ -113,15 +113,15 @@ test-weekly: .venv/ready .venv-torch/ready .venv-oldest/ready
 		--numprocesses 2 --dist loadfile -m weekly tests --suite weekly
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) $(RUNS_TESTS) \
-		$(SAME_TESTS)
+		$(SAME_TESTS) --suite weekly-oldest
 	KERAS_BACKEND=jax XLA_FLAGS= .venv-torch/bin/python -m pytest \
-		-m weekly tests/test_model.py
+		-m weekly tests/test_model.py --suite weekly-compiled
 	KERAS_BACKEND=jax .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(LOADING_TESTS) \
-		$(FLOWERS_TESTS) tests/test_exporting.py
+		$(FLOWERS_TESTS) tests/test_exporting.py --suite weekly-jax
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest \
 		--numprocesses 2 --dist worksteal $(FLOWERS_TESTS) \
-		tests/test_exporting.py
+		tests/test_exporting.py --suite weekly-torch
 
 # Today's newest of everything, and tomorrow's Keras, for which there is no
 # TensorFlow: not pinned, and not counted.
