@@ -333,7 +333,9 @@ start("live_page", (figure, data) => {
     panel.image.setAttribute("href", address);
     panel.name = name;
     nameIn(panel.part(".choose"), name);
-    if (!isReady) news(`${name} is here, and is answered as soon as the model is.`);
+    // All of them: what comes last is not always what was chosen last.
+    const here = panels.filter(({ name }) => name).map(({ name }) => `${name} is here.`);
+    if (!isReady) news(`${here.join(" ")} Answers come with the model.`);
     await ask(true);
   };
 

@@ -340,11 +340,14 @@ def test_of_two_pictures_for_one_place_the_last_one_stays(
 def test_a_picture_waits_for_the_model(open_page, keras_says):
     page = open_page(PAGE)
     figure = ready(page)
-    waiting = []
+    waiting, late = [], []
     page.route("**/nano.onnx", lambda route: waiting.append(route))
+    page.route("**/chelsea.png", lambda route: late.append(route))
     figure.locator(".fetch").click()
     give(figure, 1, "photo.png", PICTURES["photo.png"])
     says(figure, "photo.png is here")
+    late[0].continue_()
+    says(figure, "chelsea is here. photo.png is here")
     waiting[0].continue_()
     says(figure, "photo.png: cat")
     expected = keras_says([stored("chelsea"), PICTURES["photo.png"]])
